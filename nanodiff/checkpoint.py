@@ -1,0 +1,84 @@
+"""A run in one file: an `.npz` of plain arrays and one JSON text, no pickle.
+
+The file is written beside its place and then renamed, so an interrupted write loses
+nothing. What is stored is what `train` needs to go on bit for bit, and its settings.
+"""
+
+import json
+import os
+import zipfile
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+
+FORMAT = "nanodiff checkpoint 1"
+GROUPS = ("params", "average", "m", "v")
+
+
+def save(path, *, model, adam, ema, rng, step, config):
+    """Write a checkpoint. `config` is anything that JSON can hold.
+
+    model, adam, ema, rng: as `train` takes them; step: how many are done.
+    """
+    path = Path(path)
+    arrays = {}
+    for group, named in zip(
+        GROUPS, (model.named_params(), ema.average, adam.m, adam.v), strict=True
+    ):
+        arrays |= {f"{group}/{name}": array for name, array in named.items()}
+    about = {
+        "format": FORMAT, "step": step, "adam_k": adam.k, "ema_k": ema.k,
+        "rng": rng.bit_generator.state, "config": config,
+    }  # fmt: skip
+    temporary = path.with_name(path.name + ".part")
+    try:
+        with open(temporary, "wb") as file:
+            np.savez(file, about=np.array(json.dumps(about)), **arrays)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def load(path):
+    """Return a checkpoint's params, average, m, v (dicts of arrays), step and config.
+
+    It also has adam_k, ema_k and rng, for `restore`. Raises FileNotFoundError, or
+    ValueError if the file is cut short, damaged or not a checkpoint.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"path is {str(path)!r}, expected a checkpoint file")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            about = json.loads(file["about"].item())
+            arrays = {name: file[name] for name in file.files if name != "about"}
+        if about.pop("format") != FORMAT:
+            raise ValueError("another format")
+        found = SimpleNamespace(**about, **{group: {} for group in GROUPS})
+        for key, array in arrays.items():
+            group, name = key.split("/")
+            getattr(found, group)[name] = array
+        if not found.params.keys() == found.average.keys() == found.m.keys():
+            raise ValueError("arrays are missing")
+    except (ValueError, KeyError, OSError, EOFError, AttributeError, TypeError) as error:
+        raise ValueError(
+            f"path is {str(path)!r}, expected a whole {FORMAT!r} file ({error})"
+        ) from error
+    except zipfile.BadZipFile as error:
+        raise ValueError(
+            f"path is {str(path)!r}, expected a whole {FORMAT!r} file ({error})"
+        ) from error
+    return found
+
+
+def restore(found, *, model, adam, ema, rng):
+    """Put what `load` returned back into a model, its optimiser, average and rng."""
+    model.load(found.params)
+    for own, stored in ((adam.m, found.m), (adam.v, found.v), (ema.average, found.average)):
+        for name, array in stored.items():
+            own[name][...] = array
+    adam.k, ema.k = found.adam_k, found.ema_k
+    rng.bit_generator.state = found.rng

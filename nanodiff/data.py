@@ -1,0 +1,133 @@
+"""MNIST as arrays: 12,000 digits that come with the package, or all 70,000.
+
+    images (n, 1, 28, 28) float32 in [-1, 1], -1 is background; labels (n,) int64 in 0..9
+
+Y. LeCun, C. Cortes, C. Burges, "The MNIST database of handwritten digits"; licence
+CC BY-SA 3.0, which also holds for the subset in this package.
+"""
+
+import gzip
+import struct
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+SUBSET = Path(__file__).parent / "mnist_subset.npz"  # by tools/make_mnist_subset.py
+MIRROR = "https://ossci-datasets.s3.amazonaws.com/mnist/"
+FILES = {"train": "train", "test": "t10k"}
+SHA256 = {  # of the official files
+    "train-images-idx3-ubyte.gz": (
+        "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609"
+    ),
+    "train-labels-idx1-ubyte.gz": (
+        "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c"
+    ),
+    "t10k-images-idx3-ubyte.gz": (
+        "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6"
+    ),
+    "t10k-labels-idx1-ubyte.gz": (
+        "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6"
+    ),
+}
+
+
+def mnist(split="train", n=None, folder=None, download=False):
+    """Return (images, labels) of handwritten digits, the first n of them if n is given.
+
+    split: "train" or "test". By default the subset in the package: of each class the
+    first 1,000 of the official training set and the first 200 of the official test set.
+    folder: where the official IDX files lie, raw or .gz, for all 60,000 or 10,000.
+    download: fetch them first, checked by SHA-256, into the folder or else a cache (needs
+    `pip install nanodiff[download]`).
+
+    Raises FileNotFoundError for a missing file and ValueError for one that is cut short
+    or of another kind, an unknown split, or an n beyond what there is.
+
+    >>> images, labels = mnist("test", n=3)
+    >>> images.shape, images.dtype.name, float(images.min()), labels.tolist()
+    ((3, 1, 28, 28), 'float32', -1.0, [7, 2, 1])
+    """
+    if split not in FILES:
+        raise ValueError(f"split is {split!r}, expected one of {list(FILES)}")
+    if download:
+        folder = _download(split, folder)
+    pixels, labels = _read_subset(split) if folder is None else read_idx(split, folder)
+    if n is not None and not 1 <= n <= len(labels):
+        raise ValueError(f"n is {n}, expected 1..{len(labels)}")
+    images = pixels[:n, None].astype(np.float32) * np.float32(2 / 255) - np.float32(1)
+    return images, labels[:n].astype(np.int64)
+
+
+def one_hot(labels, classes=10):
+    """Return context vectors: a row of zeros with a one for each label, float32.
+
+    >>> one_hot([2, 0], classes=3).tolist()
+    [[0.0, 0.0, 1.0], [1.0, 0.0, 0.0]]
+    """
+    labels = np.asarray(labels)
+    if labels.size and not (0 <= labels.min() and labels.max() < classes):
+        raise ValueError(f"labels go to {labels.max()}, expected 0..{classes - 1}")
+    return np.eye(classes, dtype=np.float32)[labels]
+
+
+def read_idx(split, folder):
+    """Return uint8 (pixels (n, H, W), labels (n,)) from a folder of IDX files."""
+    stem = FILES[split]
+    pixels = _read_file(folder, f"{stem}-images-idx3-ubyte", ndim=3)
+    labels = _read_file(folder, f"{stem}-labels-idx1-ubyte", ndim=1)
+    if len(pixels) != len(labels):
+        raise ValueError(
+            f"folder {str(folder)!r} has {len(pixels)} images, "
+            f"expected as many as labels, {len(labels)}"
+        )
+    return pixels, labels
+
+
+def _read_file(folder, name, ndim):
+    """The uint8 array in an IDX file: a magic number, the sizes, the bytes."""
+    found = [path for path in (Path(folder) / name, Path(folder) / f"{name}.gz")
+             if path.is_file()]  # fmt: skip
+    if not found:
+        raise FileNotFoundError(
+            f"folder is {str(folder)!r}, expected {name} or {name}.gz in it"
+        )
+    try:
+        raw = found[0].read_bytes()
+        raw = gzip.decompress(raw) if found[0].suffix == ".gz" else raw
+        kind, *sizes = struct.unpack_from(f">{1 + ndim}I", raw)
+        values = np.frombuffer(raw, np.uint8, offset=4 * (1 + ndim))
+        if kind != 0x0800 + ndim:  # 08: unsigned bytes
+            raise ValueError(f"magic number {kind:#06x}")
+        return values.reshape(sizes)
+    except (ValueError, struct.error, OSError, EOFError, zlib.error) as error:
+        raise ValueError(
+            f"{str(found[0])!r} is not a whole IDX file of {ndim} axes ({error})"
+        ) from error
+
+
+def _read_subset(split):
+    if not SUBSET.is_file():
+        raise FileNotFoundError(f"{str(SUBSET)!r} is missing; reinstall nanodiff")
+    try:
+        with np.load(SUBSET, allow_pickle=False) as file:
+            return file[f"{split}_pixels"], file[f"{split}_labels"]
+    except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{str(SUBSET)!r} is damaged ({error}); reinstall") from error
+
+
+def _download(split, folder):
+    """Fetch the two files of a split; pooch checks them and leaves no partial file."""
+    try:
+        import pooch
+    except ImportError as error:
+        raise ImportError(
+            "download=True needs pooch: pip install 'nanodiff[download]'"
+        ) from error
+    folder = Path(pooch.os_cache("nanodiff") if folder is None else folder)
+    fetcher = pooch.create(path=folder, base_url=MIRROR, registry=SHA256)
+    for name in SHA256:
+        if name.startswith(FILES[split]):
+            fetcher.fetch(name, progressbar=True)
+    return folder

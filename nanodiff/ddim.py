@@ -1,0 +1,127 @@
+"""The DDIM sampler: the same network in fewer steps, with as much noise as one likes.
+
+    x_s = sqrt(alpha_bar_s) x0_hat + sqrt(1 - alpha_bar_s - sigma^2) eps_hat + sigma z
+    sigma = eta sqrt((1 - alpha_bar_s) / (1 - alpha_bar_t)) sqrt(1 - alpha_bar_t / alpha_bar_s)
+
+A step may jump from t to any s < t. With eta = 0 nothing is random: the picture is a
+function of x_T. With eta = 1 and s = t - 1 it is DDPM with beta_tilde. Song, Meng, Ermon
+2020, arXiv 2010.02502, Eq. 12 and 16; their alpha is DDPM's alpha_bar.
+
+Shapes: xt, eps_hat, z are equal, (N, ...). `model(xt, t)` is any callable.
+"""
+
+import numpy as np
+
+from nanodiff.schedule import at, predict_eps, predict_x0, times
+
+
+def timesteps(T, steps):
+    """Return the falling list of times that `steps` equal jumps from T to 0 visit.
+
+    >>> timesteps(1000, 4)
+    [1000, 750, 500, 250, 0]
+    >>> timesteps(10, 4)  # any number from 1 to T, divisor or not
+    [10, 8, 5, 2, 0]
+    """
+    if not isinstance(steps, int | np.integer) or not 1 <= steps <= T:
+        raise ValueError(f"steps is {steps!r}, expected an integer in 1..T = 1..{T}")
+    return [T - i * T // steps for i in range(steps)] + [0]
+
+
+def step(schedule, xt, t, s, eps_hat, eta=0.0, z=None, clip=None):
+    """Return x_s from x_t, for any s in 0..t-1 (DDIM Eq. 12).
+
+    eta: 0 is deterministic, 1 adds DDPM's noise; z, standard normal, is needed if
+    eta > 0. clip: if given, x0_hat is limited to [-clip, clip], and eps_hat changed
+    to match. Raises ValueError for eta outside 0..1 or without z, s not below t, times
+    outside 0..T, or shapes that differ.
+
+    >>> from nanodiff.schedule import linear
+    >>> x = np.ones((1, 2))
+    >>> step(linear(100), x, 60, 0, 0 * x).round(3).tolist()  # x / sqrt(alpha_bar_60)
+    [[6.203, 6.203]]
+    """
+    if not 0 <= eta <= 1:
+        raise ValueError(f"eta is {eta}, expected 0..1")
+    if eta > 0 and z is None:
+        raise ValueError(f"z is None, expected standard normal noise, as eta is {eta}")
+    if np.any(np.asarray(s) >= t):
+        raise ValueError(f"s is {s}, expected below t, which is {t}")
+    x0_hat = predict_x0(schedule, xt, t, eps_hat)
+    if clip is not None:
+        x0_hat = np.clip(x0_hat, -clip, clip)
+        eps_hat = predict_eps(schedule, xt, t, x0_hat)
+    alpha_bar_t = at(schedule.alpha_bar, t, xt, first=1)
+    alpha_bar_s = at(schedule.alpha_bar, s, xt)
+    sigma = eta * np.sqrt((1 - alpha_bar_s) / (1 - alpha_bar_t))
+    sigma = sigma * np.sqrt(1 - alpha_bar_t / alpha_bar_s)  # Eq. 16
+    # alpha_bar_s is 1 at s = 0: there sigma is 0 and so is this, but for rounding
+    direction = np.sqrt(np.maximum(1 - alpha_bar_s - sigma**2, 0))
+    xs = times(np.sqrt(alpha_bar_s), x0_hat) + times(direction, eps_hat)
+    return xs if z is None else xs + times(sigma, z)
+
+
+def sample(model, schedule, xT, steps=50, eta=0.0, rng=None, clip=None):
+    """Yield (s, xs) after each step, the last of them (0, x_0).
+
+    xT: standard normal, of the shape and dtype wanted. steps: how many, 1..T, or the
+    times themselves, a strictly falling list that ends in 0. eta, clip: see `step`. rng:
+    a `np.random.Generator`, needed if eta > 0. Raises ValueError, at once, if any of
+    these does not fit.
+
+    >>> from nanodiff.schedule import linear
+    >>> zero = lambda xt, t: 0 * xt
+    >>> [s for s, xs in sample(zero, linear(100), np.ones((1, 2)), [100, 17, 5, 0])]
+    [17, 5, 0]
+    """
+    times_ = _checked(steps, schedule.T)
+    if not 0 <= eta <= 1:
+        raise ValueError(f"eta is {eta}, expected 0..1")
+    if eta > 0 and rng is None:
+        raise ValueError(f"rng is None, expected a Generator, as eta is {eta}")
+    return _sample(model, schedule, xT, times_, eta, rng, clip)
+
+
+def _sample(model, schedule, xt, times_, eta, rng, clip):
+    for t, s in zip(times_, times_[1:], strict=False):
+        z = rng.standard_normal(xt.shape).astype(xt.dtype) if eta > 0 else None
+        xt = step(schedule, xt, t, s, model(xt, t), eta, z, clip)
+        yield s, xt
+
+
+def invert(model, schedule, x0, steps=50):
+    """Yield (t, xt) upwards, the last of them the noise x_T that DDIM turns into x0.
+
+    It reads the deterministic step (eta = 0) from s to t: x0_hat and eps_hat are taken
+    at x_s, and x_t is where `q_sample` puts them (DDIM section 5.4). At s = 0, where no
+    network has been trained, the model is asked for t = 1. steps: as in `sample`.
+
+    >>> from nanodiff.schedule import linear
+    >>> zero = lambda xt, t: 0 * xt
+    >>> [t for t, xt in invert(zero, linear(100), np.ones((1, 2)), steps=4)]
+    [25, 50, 75, 100]
+    """
+    return _invert(model, schedule, x0, _checked(steps, schedule.T)[::-1])
+
+
+def _invert(model, schedule, xs, times_):
+    for s, t in zip(times_, times_[1:], strict=False):
+        eps_hat = model(xs, max(s, 1))
+        x0_hat = predict_x0(schedule, xs, s, eps_hat)
+        alpha_bar = at(schedule.alpha_bar, t, xs)
+        xs = times(np.sqrt(alpha_bar), x0_hat) + times(np.sqrt(1 - alpha_bar), eps_hat)
+        yield t, xs
+
+
+def _checked(steps, T):
+    """The falling list of times that `steps` stands for, or ValueError."""
+    if np.ndim(steps) == 0:
+        return timesteps(T, steps)
+    falling = [int(t) for t in steps]
+    ends = len(falling) >= 2 and falling[-1] == 0 and falling[0] <= T
+    if not ends or any(t <= s for t, s in zip(falling, falling[1:], strict=False)):
+        raise ValueError(
+            f"steps is {falling}, expected a strictly falling list from at most "
+            f"T = {T} to 0"
+        )
+    return falling

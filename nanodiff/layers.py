@@ -1,0 +1,256 @@
+"""Layers with a hand-written backward pass beside each forward pass.
+
+A layer keeps in `cache` what its backward pass needs. `backward(dy)` takes dL/dy, writes
+the gradient of each parameter `w` into `dw` (it overwrites, so there is nothing to
+clear) and returns dL/dx. No layer writes to an array that it was given.
+
+Shapes: vectors (N, features), images (N, C, H, W), convolution weights (C_out, C_in, 3, 3)
+as in PyTorch. Parameters are float32; `layer.cast(np.float64)` serves gradient checks.
+"""
+
+import numpy as np
+
+from nanodiff import kernels, strings
+
+
+class Layer:
+    """What every layer has: parameters by name, gradients by name, a dtype.
+
+    A composite's children are its attributes that are layers, in order of assignment.
+
+    >>> layer = Linear(3, 2, rng=np.random.default_rng(0))
+    >>> {name: w.shape for name, w in layer.named_params().items()}
+    {'w': (3, 2), 'b': (2,)}
+    """
+
+    param_names = ()
+
+    def forward(self, x):
+        """Return the layer's output, and keep in `cache` what backward needs."""
+        raise NotImplementedError
+
+    def backward(self, dy):
+        """Write the parameters' gradients and return the input's, from dL/dy."""
+        raise NotImplementedError
+
+    def __call__(self, *inputs):
+        return self.forward(*inputs)
+
+    def walk(self, prefix=""):
+        """Yield (prefix, layer) for this layer and all below it, in forward order."""
+        yield prefix, self
+        for name, child in vars(self).items():
+            if isinstance(child, Layer):
+                yield from child.walk(f"{prefix}{name}.")
+
+    def named_params(self):
+        """Return a dict from paths such as "down1.conv1.w" to the parameter arrays."""
+        return self._named("")
+
+    def named_grads(self):
+        """Return the gradient arrays under the paths of `named_params`."""
+        return self._named("d")
+
+    def _named(self, kind):
+        return {
+            prefix + name: getattr(layer, kind + name)
+            for prefix, layer in self.walk()
+            for name in layer.param_names
+        }
+
+    def add_param(self, name, value):
+        """Make `value` a float32 parameter, with a gradient of zeros beside it."""
+        self.param_names += (name,)
+        setattr(self, name, np.asarray(value, np.float32))
+        setattr(self, "d" + name, np.zeros(np.shape(value), np.float32))
+
+    def cast(self, dtype):
+        """Convert all parameters and gradients to dtype, and return the layer."""
+        for _, layer in self.walk():
+            for name in layer.param_names:
+                setattr(layer, name, getattr(layer, name).astype(dtype))
+                setattr(layer, "d" + name, getattr(layer, "d" + name).astype(dtype))
+        return self
+
+    def load(self, params):
+        """Copy a dict like `named_params()` into this layer's parameters.
+
+        Raises ValueError if a name is missing or unknown, or a shape differs.
+        """
+        own = self.named_params()
+        for name in own.keys() ^ params.keys():
+            where = "is missing" if name in own else "is not a parameter here"
+            raise ValueError(f"params: {name!r} {where}")
+        for name, value in params.items():
+            if value.shape != own[name].shape:
+                raise ValueError(
+                    f"params[{name!r}] has shape {value.shape}, "
+                    f"expected {own[name].shape}"
+                )
+        for name, value in params.items():
+            own[name][...] = value
+        return self
+
+
+class Linear(Layer):
+    """y = x w + b, with w drawn from N(0, 1/n_in) and b zero (or absent)."""
+
+    def __init__(self, n_in, n_out, *, rng, bias=True):
+        self.add_param("w", rng.standard_normal((n_in, n_out)) / np.sqrt(n_in))
+        if bias:
+            self.add_param("b", np.zeros(n_out))
+
+    def forward(self, x):  # (N, n_in) -> (N, n_out)
+        _expect(x, "x", ("N", self.w.shape[0]), self.w.dtype)
+        self.cache = x
+        y = x @ self.w
+        return y + self.b if "b" in self.param_names else y
+
+    def backward(self, dy):  # (N, n_out) -> (N, n_in)
+        np.matmul(self.cache.T, dy, out=self.dw)
+        if "b" in self.param_names:
+            np.sum(dy, axis=0, out=self.db)
+        return dy @ self.w.T
+
+
+class SiLU(Layer):
+    """y = x * sigmoid(x), for arrays of any shape (Elfwing et al. 2017)."""
+
+    def forward(self, x):
+        # exp(-x) may overflow to infinity, which is right: sigmoid is 0 there.
+        with np.errstate(over="ignore"):
+            sigmoid = 1 / (1 + np.exp(-x))
+        self.cache = x, sigmoid
+        return x * sigmoid
+
+    def backward(self, dy):
+        x, sigmoid = self.cache
+        return dy * sigmoid * (1 + x * (1 - sigmoid))
+
+
+class Conv2d(Layer):
+    """y[k] = b[k] + sum_c,r,s w[k, c, r, s] x[c, shifted by r, s], zeros outside.
+
+    kernel 3 (padding 1) or 1 (no padding), stride 1 or 2: H' = ceil(H / stride).
+    """
+
+    def __init__(self, c_in, c_out, kernel=3, stride=1, *, rng):
+        for name, value, known in (("kernel", kernel, (1, 3)), ("stride", stride, (1, 2))):
+            if value not in known:
+                raise ValueError(f"{name} is {value}, expected one of {known}")
+        shape = (c_out, c_in, kernel, kernel)
+        self.add_param("w", rng.standard_normal(shape) / np.sqrt(np.prod(shape[1:])))
+        self.add_param("b", np.zeros(c_out))
+        self.taps = strings.strided(kernel, stride)
+
+    def forward(self, x):  # (N, C_in, H, W) -> (N, C_out, H', W')
+        _expect(x, "x", ("N", self.w.shape[1], "H", "W"), self.w.dtype)
+        self.cache = x
+        phases = self.taps.phases_out
+        size = [phases * n for n in self.taps.grid(*x.shape[2:])]
+        return strings.correlate(x, self.fold(), self.b, self.taps, size)
+
+    def backward(self, dy):  # (N, C_out, H', W') -> (N, C_in, H, W)
+        x, w = self.cache, self.fold()
+        dw, self.db[...] = strings.correlate_weight(x, dy, self.taps)
+        self.unfold(dw)
+        # The input gradient is the same table read from output to input.
+        none = np.zeros(x.shape[1], x.dtype)
+        w = w.transpose(1, 0, 2)
+        return strings.correlate(dy, w, none, self.taps.transposed(), x.shape[2:])
+
+    def fold(self):
+        """The weight of every tap, (C_out, C_in, taps)."""
+        return self.w.reshape(*self.w.shape[:2], -1)
+
+    def unfold(self, dw):
+        """Write the parameter's gradient from the taps': the transpose of `fold`."""
+        self.dw[...] = dw.reshape(self.w.shape)
+
+
+class Downsample(Conv2d):
+    """A 3x3 convolution of stride 2: it halves H and W."""
+
+    def __init__(self, c_in, c_out, *, rng):
+        super().__init__(c_in, c_out, stride=2, rng=rng)
+
+
+class Upsample(Conv2d):
+    """Nearest-neighbour upsampling to (2H, 2W) and a 3x3 convolution, as one product."""
+
+    def __init__(self, c_in, c_out, *, rng):
+        super().__init__(c_in, c_out, rng=rng)
+        self.taps = strings.upsampling()
+
+    def fold(self):
+        fold = strings.FOLD.astype(self.w.dtype)
+        folded = np.einsum("iar,jbs,kcrs->kciajb", fold, fold, self.w, optimize=True)
+        return folded.reshape(*self.w.shape[:2], -1)
+
+    def unfold(self, dw):
+        fold = strings.FOLD.astype(dw.dtype)
+        dw = dw.reshape(*dw.shape[:2], 2, 2, 2, 2)
+        np.einsum("iar,jbs,kciajb->kcrs", fold, fold, dw, optimize=True, out=self.dw)
+
+
+class GroupNorm(Layer):
+    """y = gamma * (x - mean) / std + beta, over groups of channels of one image.
+
+    `silu` adds y * sigmoid(y) in the same pass over memory. A second input of shape
+    (N, 2 C) is added to gamma and beta of each image: so an embedding modulates the
+    features (Wu, He 2018, arXiv 1803.08494; Dhariwal, Nichol 2021, arXiv 2105.05233).
+    """
+
+    tiny = 1e-5
+
+    def __init__(self, channels, groups=8, silu=False):
+        if channels % groups:
+            raise ValueError(f"groups is {groups}, expected a divisor of {channels}")
+        self.groups, self.silu = groups, silu
+        self.add_param("gamma", np.ones(channels))
+        self.add_param("beta", np.zeros(channels))
+
+    def forward(self, x, modulation=None):  # (N, C, H, W), (N, 2 C) -> (N, C, H, W)
+        C = len(self.gamma)
+        _expect(x, "x", ("N", C, "H", "W"), self.gamma.dtype)
+        x = np.ascontiguousarray(x)
+        scale = np.broadcast_to(self.gamma, (len(x), C))
+        shift = np.broadcast_to(self.beta, (len(x), C))
+        if modulation is not None:
+            _expect(modulation, "modulation", (len(x), 2 * C), x.dtype)
+            scale, shift = scale + modulation[:, :C], shift + modulation[:, C:]
+        scale, shift = np.ascontiguousarray(scale), np.ascontiguousarray(shift)
+        y = np.empty_like(x)
+        mean = np.empty((len(x), self.groups), x.dtype)
+        rstd = np.empty_like(mean)
+        kernels.group_norm(
+            x, scale, shift, self.groups, x.dtype.type(self.tiny), self.silu, y, mean, rstd
+        )
+        self.cache = x, scale, shift, mean, rstd, modulation is not None
+        return y
+
+    def backward(self, dy):  # -> dx, or (dx, dmodulation) if there was one
+        x, scale, shift, mean, rstd, modulated = self.cache
+        dx = np.empty_like(x)
+        dscale, dshift = np.empty_like(scale), np.empty_like(shift)
+        kernels.group_norm_backward(
+            x, scale, shift, self.groups, self.silu, mean, rstd,
+            np.ascontiguousarray(dy), dx, dscale, dshift,
+        )  # fmt: skip
+        np.sum(dscale, axis=0, out=self.dgamma)
+        np.sum(dshift, axis=0, out=self.dbeta)
+        dmodulation = np.concatenate([dscale, dshift], axis=1)
+        return (dx, dmodulation) if modulated else dx
+
+
+def _expect(array, name, shape, dtype):
+    """Raise ValueError unless the array has this shape (a str is free) and dtype."""
+    fits = len(array.shape) == len(shape) and all(
+        isinstance(want, str) or size == want
+        for size, want in zip(array.shape, shape, strict=True)
+    )
+    if not fits:
+        want = ", ".join(str(n) for n in shape)
+        raise ValueError(f"{name} has shape {array.shape}, expected ({want})")
+    if array.dtype != dtype:
+        raise ValueError(f"{name} has dtype {array.dtype}, expected {dtype}")

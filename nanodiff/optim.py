@@ -1,0 +1,97 @@
+"""What turns gradients into better weights: Adam, a learning rate, a moving average.
+
+Shapes: params and grads are dicts of arrays by name, as `Layer.named_params()` gives them.
+Arrays are changed in place, so a layer sees its new weights at once.
+"""
+
+import numpy as np
+
+
+class Adam:
+    """Adam: a step of about lr in every coordinate, against a smoothed gradient.
+
+    m = b1 m + (1 - b1) g,   v = b2 v + (1 - b2) g^2
+    w = w - lr (m / (1 - b1^k)) / (sqrt(v / (1 - b2^k)) + tiny)     at step k = 1, 2, ...
+
+    Kingma, Ba 2014, arXiv 1412.6980, Algorithm 1. The first step is lr sign(g).
+
+    >>> w = {"w": np.array([1.0, 1.0])}
+    >>> Adam(w).step({"w": np.array([3.0, -0.2])}, lr=0.1)
+    >>> w["w"].round(6).tolist()
+    [0.9, 1.1]
+    """
+
+    def __init__(self, params, b1=0.9, b2=0.99, tiny=1e-8):
+        self.params, self.b1, self.b2, self.tiny = params, b1, b2, tiny
+        self.k = 0
+        self.m = {name: np.zeros_like(w) for name, w in params.items()}
+        self.v = {name: np.zeros_like(w) for name, w in params.items()}
+
+    def step(self, grads, lr):
+        """Move every parameter once, along its gradient of the same name."""
+        self.k += 1
+        rate = lr / (1 - self.b1**self.k)
+        unbias = 1 / np.sqrt(1 - self.b2**self.k).item()
+        for name, w in self.params.items():
+            g, m, v = grads[name], self.m[name], self.v[name]
+            m += (1 - self.b1) * (g - m)
+            v += (1 - self.b2) * (g * g - v)
+            w -= rate * m / (np.sqrt(v) * unbias + self.tiny)
+
+
+class EMA:
+    """An exponential moving average of the parameters: less noisy than the last ones.
+
+    average = d average + (1 - d) w, d = min(decay, (1 + k) / (10 + k)) at update k =
+    0, 1, ...: early on the horizon is a tenth of the run so far, so that a short run
+    forgets its start (as TensorFlow's ExponentialMovingAverage does with num_updates).
+
+    >>> w = {"w": np.zeros(1)}
+    >>> ema = EMA(w)
+    >>> w["w"][:] = 1.0
+    >>> ema.update()
+    >>> ema.average["w"].round(6).tolist()  # 0.1 * 0 + 0.9 * 1
+    [0.9]
+    """
+
+    def __init__(self, params, decay=0.999):
+        self.params, self.decay, self.k = params, decay, 0
+        self.average = {name: w.copy() for name, w in params.items()}
+
+    def update(self):
+        """Take the parameters' present values into the average."""
+        decay = min(self.decay, (1 + self.k) / (10 + self.k))
+        self.k += 1
+        for name, w in self.params.items():
+            self.average[name] += (1 - decay) * (w - self.average[name])
+
+
+def learning_rate(step, steps, peak, warmup):
+    """Return the rate at a step: up in a line over `warmup` steps, then a cosine to 0.
+
+    step runs 0..steps-1. Cosine decay: Loshchilov, Hutter 2016, arXiv 1608.03983, Eq. 5.
+
+    >>> [learning_rate(step, 100, 1.0, 10) for step in (0, 9, 55)]
+    [0.1, 1.0, 0.5]
+    """
+    if step < warmup:
+        return peak * (step + 1) / warmup
+    return peak * 0.5 * (1 + float(np.cos(np.pi * (step - warmup) / (steps - warmup))))
+
+
+def clip_gradients(grads, max_norm):
+    """Scale all gradients in place so that their joint norm is at most max_norm.
+
+    Returns the norm before. Pascanu, Mikolov, Bengio 2012, arXiv 1211.5063, Algorithm 1.
+
+    >>> g = {"w": np.array([3.0, 4.0])}
+    >>> clip_gradients(g, 1.0)
+    5.0
+    >>> g["w"].round(6).tolist()
+    [0.6, 0.8]
+    """
+    norm = float(np.sqrt(sum(np.vdot(g, g).item() for g in grads.values())))
+    if norm > max_norm:
+        for g in grads.values():
+            g *= max_norm / norm
+    return norm

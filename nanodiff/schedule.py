@@ -1,0 +1,203 @@
+"""The noise schedule: how much noise an image carries at each time, and what follows.
+
+    q(x_t | x_{t-1}) = N(sqrt(alpha_t) x_{t-1}, beta_t)       alpha_t = 1 - beta_t
+    q(x_t | x_0)     = N(sqrt(alpha_bar_t) x_0, 1 - alpha_bar_t)
+    alpha_bar_t      = alpha_1 alpha_2 ... alpha_t
+
+x_0 is data and t runs 1..T, so every table has length T + 1, with beta[0] = 0 and
+alpha_bar[0] = 1. Tables are float64; results have the dtype of the images. Ho, Jain, Abbeel
+2020 (DDPM), arXiv 2006.11239, section 2.
+
+Shapes: images (N, ...); t an int, or (N,) with one time for each image.
+"""
+
+import warnings
+
+import numpy as np
+
+VISIBLE = 2e-3  # alpha_bar above this at T leaves a signal that the eye can see
+
+
+class Schedule:
+    """The tables that follow from beta, the only one that is chosen.
+
+    beta: the T values for t = 1..T, each inside (0, 1); or the whole table of T + 1 values
+    that starts with 0. Raises ValueError otherwise. Warns if alpha_bar[T] > 0.002: then
+    x_T is not noise, and sampling starts from something that training never saw.
+
+    Attributes, each read-only, float64 and of length T + 1:
+    beta        variance of the noise that step t adds
+    alpha       1 - beta, the share of the variance that step t keeps
+    alpha_bar   product of alpha up to t, the share of the data's variance left in x_t
+    snr         alpha_bar / (1 - alpha_bar), infinite at t = 0
+    beta_tilde  variance of q(x_{t-1} | x_t, x_0), DDPM Eq. 7; 0 at t = 1 (and at 0)
+
+    >>> schedule = Schedule([0.5, 0.9, 0.999])
+    >>> schedule.T, schedule.alpha_bar.round(6).tolist()
+    (3, [1.0, 0.5, 0.05, 5e-05])
+    """
+
+    def __init__(self, beta):
+        beta = np.array(beta, np.float64)
+        if beta.ndim != 1 or beta.size == 0:
+            raise ValueError(f"beta has shape {beta.shape}, expected (T,) with T >= 1")
+        if beta[0] != 0:
+            beta = np.concatenate([[0.0], beta])
+        inside = (beta[1:] > 0) & (beta[1:] < 1)  # NaN is not
+        if not inside.all() or beta.size == 1:
+            found = beta[1:][~inside][:1]
+            raise ValueError(f"beta holds {found}, expected values inside (0, 1), T >= 1")
+        self.T = beta.size - 1
+        self.beta, self.alpha = beta, 1 - beta
+        self.alpha_bar = np.cumprod(self.alpha)
+        noise = 1 - self.alpha_bar
+        with np.errstate(divide="ignore"):
+            self.snr = self.alpha_bar / noise
+        self.beta_tilde = np.zeros(self.T + 1)
+        self.beta_tilde[1:] = beta[1:] * noise[:-1] / noise[1:]
+        for table in (self.beta, self.alpha, self.alpha_bar, self.snr, self.beta_tilde):
+            table.flags.writeable = False
+        if self.alpha_bar[-1] > VISIBLE:
+            warnings.warn(
+                f"alpha_bar[{self.T}] is {self.alpha_bar[-1]:.2g}, so x_T still shows the "
+                f"image; use more steps or larger betas, until it is below {VISIBLE}",
+                stacklevel=2,
+            )
+
+
+def linear(T):
+    """Return the linear schedule, beta from 0.1 / T to 20 / T.
+
+    DDPM section 4 has beta from 0.0001 to 0.02 at T = 1000; scaling it by 1000 / T
+    leaves x_T the same noise at every T. Raises ValueError for T <= 20, where beta
+    would reach 1.
+
+    >>> float(linear(1000).beta[1000])
+    0.02
+    """
+    _check_T(T)
+    if T <= 20:
+        raise ValueError(f"T is {T}, expected more than 20: beta_T = 20 / T reaches 1")
+    return Schedule(np.linspace(1e-4, 0.02, T) * (1000 / T))
+
+
+def cosine(T, offset=0.008):
+    """Return the cosine schedule, which destroys the image more evenly.
+
+    alpha_bar_t = f(t) / f(0), f(t) = cos^2(pi/2 (t/T + offset) / (1 + offset)), and beta
+    at most 0.999. Nichol, Dhariwal 2021 (Improved DDPM), arXiv 2102.09672, Eq. 17.
+
+    >>> cosine(4).alpha_bar.round(3).tolist()
+    [1.0, 0.847, 0.494, 0.144, 0.0]
+    """
+    _check_T(T)
+    time = np.arange(T + 1) / T
+    alpha_bar = np.cos(np.pi / 2 * (time + offset) / (1 + offset)) ** 2
+    return Schedule(np.minimum(1 - alpha_bar[1:] / alpha_bar[:-1], 0.999))
+
+
+def q_sample(schedule, x0, t, eps):
+    """Return x_t: the data x0 after t steps of noise, in one jump.
+
+    x_t = sqrt(alpha_bar_t) x0 + sqrt(1 - alpha_bar_t) eps, DDPM Eq. 4. eps is standard
+    normal, of x0's shape. t is an int or (N,) integers in 0..T; anything else, or shapes
+    that differ, raise ValueError.
+
+    >>> q_sample(linear(100), np.ones((2, 3)), 0, np.zeros((2, 3))).tolist()
+    [[1.0, 1.0, 1.0], [1.0, 1.0, 1.0]]
+    """
+    _check_shapes(x0=x0, eps=eps)
+    alpha_bar = at(schedule.alpha_bar, t, x0)
+    return times(np.sqrt(alpha_bar), x0) + times(np.sqrt(1 - alpha_bar), eps)
+
+
+def predict_x0(schedule, xt, t, eps_hat):
+    """Return x0_hat, the image that xt shows if its noise is eps_hat.
+
+    x0_hat = (xt - sqrt(1 - alpha_bar_t) eps_hat) / sqrt(alpha_bar_t): `q_sample` solved
+    for x0 (DDPM Eq. 15). Raises ValueError as `q_sample` does.
+
+    >>> schedule, x0, eps = linear(100), np.array([[2.0, 3.0]]), np.array([[0.5, -1.0]])
+    >>> predict_x0(schedule, q_sample(schedule, x0, 60, eps), 60, eps).round(9).tolist()
+    [[2.0, 3.0]]
+    """
+    _check_shapes(xt=xt, eps_hat=eps_hat)
+    alpha_bar = at(schedule.alpha_bar, t, xt)
+    signal = xt - times(np.sqrt(1 - alpha_bar), eps_hat)
+    return times(1 / np.sqrt(alpha_bar), signal)
+
+
+def predict_eps(schedule, xt, t, x0_hat):
+    """Return eps_hat, the noise in xt if the image under it is x0_hat.
+
+    eps_hat = (xt - sqrt(alpha_bar_t) x0_hat) / sqrt(1 - alpha_bar_t): `q_sample` solved
+    for eps. t is in 1..T, as x_0 has no noise. Raises ValueError as `q_sample` does.
+
+    >>> predict_eps(linear(100), np.zeros((1, 1)), 60, np.zeros((1, 1))).tolist()
+    [[0.0]]
+    """
+    _check_shapes(xt=xt, x0_hat=x0_hat)
+    alpha_bar = at(schedule.alpha_bar, t, xt, first=1)
+    noise = xt - times(np.sqrt(alpha_bar), x0_hat)
+    return times(1 / np.sqrt(1 - alpha_bar), noise)
+
+
+def posterior(schedule, x0, xt, t):
+    """Return mean and variance of q(x_{t-1} | x_t, x_0), for t in 1..T.
+
+    mu_tilde = (sqrt(alpha_bar_{t-1}) beta_t x0
+                + sqrt(alpha_t) (1 - alpha_bar_{t-1}) xt) / (1 - alpha_bar_t)
+    and beta_tilde_t, a float64 that broadcasts against the images; DDPM Eq. 6 and 7.
+    Raises ValueError as `q_sample` does.
+
+    >>> x0, xt = np.array([[5.0]]), np.array([[7.0]])
+    >>> [float(v.item()) for v in posterior(linear(100), x0, xt, 1)]
+    [5.0, 0.0]
+    """
+    _check_shapes(x0=x0, xt=xt)
+    beta, alpha = at(schedule.beta, t, xt, first=1), at(schedule.alpha, t, xt)
+    alpha_bar = at(schedule.alpha_bar, t, xt)
+    alpha_bar_prev = at(schedule.alpha_bar, np.asarray(t) - 1, xt)
+    weight_0 = np.sqrt(alpha_bar_prev) * beta / (1 - alpha_bar)
+    weight_t = np.sqrt(alpha) * (1 - alpha_bar_prev) / (1 - alpha_bar)
+    mu_tilde = times(weight_0, x0) + times(weight_t, xt)
+    return mu_tilde, at(schedule.beta_tilde, t, xt)
+
+
+def at(table, t, images, first=0):
+    """Return table[t], shaped so that it multiplies each of the images by its own value.
+
+    Raises ValueError if t is not an int or (N,) integers in first..T.
+
+    >>> at(np.arange(5.0), np.array([1, 3]), np.zeros((2, 1, 8, 8))).shape
+    (2, 1, 1, 1)
+    """
+    t, T = np.asarray(t), table.size - 1
+    if t.shape not in ((), images.shape[:1]):
+        raise ValueError(f"t has shape {t.shape}, expected () or {images.shape[:1]}")
+    if not np.issubdtype(t.dtype, np.integer):
+        raise ValueError(f"t has dtype {t.dtype}, expected integers")
+    if ((t < first) | (t > T)).any():
+        value = t[(t < first) | (t > T)].flat[0] if t.ndim else t
+        raise ValueError(f"t is {value}, expected {first}..{T}")
+    return table[t].reshape(t.shape + (1,) * (images.ndim - 1) if t.ndim else ())
+
+
+def times(coefficient, images):
+    """Return the product in the images' dtype; the coefficient is float64 until here.
+
+    >>> times(np.float64(2), np.ones(3, np.float32)).dtype
+    dtype('float32')
+    """
+    return np.asarray(coefficient).astype(images.dtype) * images
+
+
+def _check_T(T):
+    if not isinstance(T, int | np.integer) or T < 1:
+        raise ValueError(f"T is {T!r}, expected an integer of at least 1")
+
+
+def _check_shapes(**arrays):
+    (first, a), (second, b) = arrays.items()
+    if a.shape != b.shape:
+        raise ValueError(f"{second} has shape {b.shape}, expected {first}'s {a.shape}")

@@ -1,0 +1,93 @@
+"""The training loop: show the network noisy images, ask for the noise, improve it.
+
+    repeat: x0 from the data, t uniform in 1..T, eps standard normal
+            a step down the gradient of mean (eps - model(x_t, t))^2,
+            x_t = sqrt(alpha_bar_t) x0 + sqrt(1 - alpha_bar_t) eps
+
+Ho, Jain, Abbeel 2020 (DDPM), arXiv 2006.11239, Algorithm 1 and Eq. 14 (L_simple).
+
+Shapes: x0, xt, eps (N, ...); t (N,); context (N, features).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from nanodiff.optim import clip_gradients, learning_rate
+from nanodiff.schedule import q_sample
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How long and how boldly to train.
+
+    steps: of the whole run. batch: images a step. lr: peak learning rate, reached after
+    `warmup` steps and then falling to 0 as a cosine. drop: the share of contexts that
+    are set to zero, so that the network also learns to do without (Ho, Salimans 2022,
+    arXiv 2207.12598, Algorithm 1). max_norm: longer gradients are shortened to it.
+
+    Raises ValueError if a value is out of its range.
+    """
+
+    steps: int = 1500
+    batch: int = 32
+    lr: float = 2e-3
+    warmup: int = 100
+    drop: float = 0.1
+    max_norm: float = 1.0
+
+    def __post_init__(self):
+        for name in ("steps", "batch", "lr", "max_norm"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} is {getattr(self, name)}, expected above 0")
+        if not 0 <= self.warmup < self.steps:
+            raise ValueError(
+                f"warmup is {self.warmup}, expected 0..steps - 1 = 0..{self.steps - 1}"
+            )
+        if not 0 <= self.drop <= 1:
+            raise ValueError(f"drop is {self.drop}, expected 0..1")
+
+
+def train(model, schedule, images, context, recipe, *, rng, adam, ema, first=0):
+    """Train for steps first..recipe.steps - 1, yielding (step, loss) after each.
+
+    model: a network with `forward(xt, t, context)`, `backward(d_eps)`, `named_grads()`.
+    images: (n, ...), about [-1, 1]; context: (n, features), or None. rng: a
+    `np.random.Generator`, for the batch, t, eps and the dropped contexts. adam, ema: of
+    the model's parameters.
+
+    What rng, adam, ema and the model hold after step k is all that step k + 1 depends
+    on: a run may stop there and go on with first = k + 1, bit for bit.
+
+    Raises ValueError if images and context differ in number, and FloatingPointError,
+    before any weight has changed, if the loss or a gradient is not finite.
+    """
+    if context is not None and len(context) != len(images):
+        raise ValueError(f"context has {len(context)} rows, expected {len(images)}")
+    grads = model.named_grads()
+    for step in range(first, recipe.steps):
+        i = rng.integers(len(images), size=recipe.batch)
+        x0, t = images[i], rng.integers(1, schedule.T + 1, size=recipe.batch)
+        eps = rng.standard_normal(x0.shape).astype(x0.dtype)
+        given = None if context is None else _drop(context[i], recipe.drop, rng)
+
+        eps_hat = model.forward(q_sample(schedule, x0, t, eps), t, given)
+        error = eps_hat - eps
+        loss = float(np.mean(error * error))
+        model.backward(2 / error.size * error)  # of mean error^2
+
+        norm = clip_gradients(grads, recipe.max_norm)
+        if not np.isfinite(loss) or not np.isfinite(norm):
+            raise FloatingPointError(
+                f"at step {step} the loss is {loss} and its gradient's norm {norm}; the "
+                f"weights are those of the step before; try a lower lr than {recipe.lr}"
+            )
+        adam.step(grads, learning_rate(step, recipe.steps, recipe.lr, recipe.warmup))
+        ema.update()
+        yield step, loss
+
+
+def _drop(context, share, rng):
+    """The contexts, a share of them replaced by zeros."""
+    keep = rng.random(len(context)) >= share
+    return context * keep[:, None].astype(context.dtype)

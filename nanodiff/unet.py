@@ -1,0 +1,198 @@
+"""The network: a U-Net that predicts the noise in an image, told the time and a context.
+
+    xt -> conv_in -> down1 ------------------------> up1 -> norm_out -> conv_out -> eps_hat
+                       pool1 -> down2 ------> up2 -> grow1          (28 x 28 at MNIST)
+                                  pool2 -> down3 -> mid -> grow2    (14 x 14, 7 x 7)
+
+Each block also sees one embedding of t and the context. Composition only: every formula is
+in `layers.py`. After Ho, Jain, Abbeel 2020 (arXiv 2006.11239), Appendix B.
+
+Shapes: xt, eps_hat (N, C, H, W); t an int or (N,); context (N, features).
+"""
+
+import numpy as np
+
+from nanodiff.layers import Conv2d, Downsample, GroupNorm, Layer, Linear, SiLU, Upsample
+
+
+def time_features(t, size, dtype=np.float32):
+    """Return cosines and sines of t at geometrically falling frequencies, (N, size).
+
+    features[n, i] = cos(t[n] w_i), then sin(t[n] w_i), w_i = 10000^(-2 i / size)
+    (Vaswani et al. 2017, arXiv 1706.03762, section 3.5). Neighbouring times get similar
+    features, distant ones different features.
+
+    >>> time_features(np.array([0, 3]), 4).shape
+    (2, 4)
+    >>> time_features(np.array([0]), 4)
+    array([[1., 1., 0., 0.]], dtype=float32)
+    """
+    frequency = 10_000.0 ** (-np.arange(size // 2) / (size // 2))
+    angle = np.asarray(t, np.float64)[:, None] * frequency
+    return np.concatenate([np.cos(angle), np.sin(angle)], axis=1).astype(dtype)
+
+
+class Embedding(Layer):
+    """emb = silu(time2(silu(time1(features of t))) + context w), shape (N, features).
+
+    The context layer has no bias, so a context of zeros adds nothing: no context.
+    """
+
+    def __init__(self, features, context_features, *, rng):
+        self.time1 = Linear(features, features, rng=rng)
+        self.act1 = SiLU()
+        self.time2 = Linear(features, features, rng=rng)
+        if context_features:
+            self.context = Linear(context_features, features, rng=rng, bias=False)
+        self.act2 = SiLU()
+
+    def forward(self, t, context=None):  # (N,), (N, context_features) -> (N, features)
+        features = time_features(t, self.time1.w.shape[0], self.time1.w.dtype)
+        emb = self.time2(self.act1(self.time1(features)))
+        self.cache = context is not None
+        if context is not None:
+            emb = emb + self.context(context)
+        return self.act2(emb)
+
+    def backward(self, demb):  # -> dcontext or None; t is a number, not a variable
+        demb = self.act2.backward(demb)
+        self.time1.backward(self.act1.backward(self.time2.backward(demb)))
+        if self.cache:
+            return self.context.backward(demb)  # emb = time + context(context)
+        if hasattr(self, "context"):
+            self.context.dw[...] = 0
+        return None
+
+
+class ResBlock(Layer):
+    """y = skip(x) + conv2(norm2(conv1(norm1(x)), modulated by emb)), SiLU in the norms.
+
+    skip is x itself, or a 1x1 convolution where the number of channels changes.
+    """
+
+    def __init__(self, c_in, c_out, features, groups, *, rng):
+        self.norm1 = GroupNorm(c_in, groups, silu=True)
+        self.conv1 = Conv2d(c_in, c_out, rng=rng)
+        self.modulate = Linear(features, 2 * c_out, rng=rng)
+        self.norm2 = GroupNorm(c_out, groups, silu=True)
+        self.conv2 = Conv2d(c_out, c_out, rng=rng)
+        if c_in != c_out:
+            self.skip = Conv2d(c_in, c_out, kernel=1, rng=rng)
+
+    def forward(self, x, emb):  # (N, C_in, H, W), (N, features) -> (N, C_out, H, W)
+        h = self.conv1(self.norm1(x))
+        y = self.conv2(self.norm2(h, self.modulate(emb)))
+        y += self.skip(x) if hasattr(self, "skip") else x
+        return y
+
+    def backward(self, dy):  # -> dx, demb
+        dh, dmodulation = self.norm2.backward(self.conv2.backward(dy))
+        demb = self.modulate.backward(dmodulation)
+        dx = self.norm1.backward(self.conv1.backward(dh))  # h = conv1(norm1(x))
+        # x also reaches y past the convolutions
+        dx += self.skip.backward(dy) if hasattr(self, "skip") else dy
+        return dx, demb
+
+
+class UNet(Layer):
+    """Predict the noise eps_hat in xt, at time t, given an optional context.
+
+    image_channels: C of the images. context_features: width of the context vector, 0 for
+    none. channels: of each level, the finest first; H and W must be divisible by
+    2^(levels - 1). features: size of the embedding. groups: of GroupNorm; must divide
+    all channels. The last convolution starts at zero, so the first loss is mean(eps^2).
+
+    >>> unet = UNet(context_features=10, rng=np.random.default_rng(0))
+    >>> sum(w.size for w in unet.named_params().values())
+    """
+
+    def __init__(
+        self,
+        image_channels=1,
+        context_features=0,
+        channels=(32, 64, 64),
+        features=128,
+        groups=8,
+        *,
+        rng,
+    ):
+        self.config = {
+            "image_channels": image_channels,
+            "context_features": context_features,
+            "channels": list(channels),
+            "features": features,
+            "groups": groups,
+        }
+        self.levels = len(channels)
+        self.embed = Embedding(features, context_features, rng=rng)
+        self.conv_in = Conv2d(image_channels, channels[0], rng=rng)
+        wide = [channels[0], *channels]  # wide[i] enters level i + 1
+        for i, c in enumerate(channels, 1):
+            setattr(self, f"down{i}", ResBlock(wide[i - 1], c, features, groups, rng=rng))
+            if i < self.levels:
+                setattr(self, f"pool{i}", Downsample(c, c, rng=rng))
+        self.mid = ResBlock(c, c, features, groups, rng=rng)
+        for i in range(self.levels - 1, 0, -1):
+            c = wide[i]
+            setattr(self, f"grow{i}", Upsample(wide[i + 1], c, rng=rng))
+            setattr(self, f"up{i}", ResBlock(2 * c, c, features, groups, rng=rng))
+        self.norm_out = GroupNorm(channels[0], groups, silu=True)
+        self.conv_out = Conv2d(channels[0], image_channels, rng=rng)
+        self.conv_out.w[...] = 0
+
+    def forward(self, xt, t, context=None):
+        """Return eps_hat, shape and dtype of xt.
+
+        Raises ValueError if H or W is not divisible by 2^(levels - 1), or if a shape or
+        dtype does not fit.
+        """
+        t, context = self._checked(xt, t, context)
+        emb = self.embed(t, context)
+        h, skips = self.conv_in(xt), []
+        for i in range(1, self.levels):
+            h = getattr(self, f"down{i}")(h, emb)
+            skips.append(h)
+            h = getattr(self, f"pool{i}")(h)
+        h = getattr(self, f"down{self.levels}")(h, emb)
+        h = self.mid(h, emb)
+        for i in range(self.levels - 1, 0, -1):
+            h = np.concatenate([getattr(self, f"grow{i}")(h), skips[i - 1]], axis=1)
+            h = getattr(self, f"up{i}")(h, emb)
+        return self.conv_out(self.norm_out(h))
+
+    def backward(self, d_eps):
+        """Write all gradients from dL/deps_hat; return (dxt, dcontext or None)."""
+        dh = self.norm_out.backward(self.conv_out.backward(d_eps))
+        demb, dskips = 0, []
+        for i in range(1, self.levels):  # forward, read upward
+            dh, de = getattr(self, f"up{i}").backward(dh)
+            c = dh.shape[1] // 2  # h = concatenate([grow(h), skip])
+            dskips.append(dh[:, c:])
+            dh, demb = getattr(self, f"grow{i}").backward(dh[:, :c]), demb + de
+        dh, de = self.mid.backward(dh)
+        demb = demb + de
+        dh, de = getattr(self, f"down{self.levels}").backward(dh)
+        demb = demb + de
+        for i in range(self.levels - 1, 0, -1):
+            dh = getattr(self, f"pool{i}").backward(dh) + dskips[i - 1]
+            dh, de = getattr(self, f"down{i}").backward(dh)
+            demb = demb + de
+        return self.conv_in.backward(dh), self.embed.backward(demb)
+
+    def _checked(self, xt, t, context):
+        """t as an (N,) array and the context, or ValueError."""
+        N, dtype = len(xt), self.conv_in.w.dtype
+        step = 2 ** (self.levels - 1)
+        if xt.ndim != 4 or xt.shape[2] % step or xt.shape[3] % step or 0 in xt.shape:
+            raise ValueError(
+                f"xt has shape {xt.shape}, expected (N, C, H, W) with N > 0 and with "
+                f"H and W divisible by {step}"
+            )
+        if np.shape(t) not in ((), (N,)):
+            raise ValueError(f"t has shape {np.shape(t)}, expected () or ({N},)")
+        if context is not None:
+            context = np.asarray(context, dtype)
+            want = (N, self.config["context_features"])
+            if context.shape != want or not want[1]:
+                raise ValueError(f"context has shape {context.shape}, expected {want}")
+        return np.broadcast_to(t, (N,)), context
