@@ -1,0 +1,13 @@
+"""Diffusion models from scratch: NumPy, hand-written backprop, a few Numba loops.
+
+Start with `schedule.py`, then `ddpm.py`, `train.py`, `ddim.py`; the network is `unet.py`
+over `layers.py`, and `kernels.py` makes it fast.
+"""
+
+from nanodiff import data, ddim, ddpm, schedule
+from nanodiff.schedule import Schedule, cosine, linear, q_sample
+from nanodiff.unet import UNet
+
+__all__ = [
+    "Schedule", "UNet", "cosine", "data", "ddim", "ddpm", "linear", "q_sample", "schedule",
+]  # fmt: skip

@@ -7,6 +7,7 @@ nothing. What is stored is what `train` needs to go on bit for bit, and its sett
 import json
 import os
 import zipfile
+import zlib
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,6 +15,8 @@ import numpy as np
 
 FORMAT = "nanodiff checkpoint 1"
 GROUPS = ("params", "average", "m", "v")
+_DAMAGED = (ValueError, KeyError, OSError, EOFError, AttributeError, TypeError)
+_DAMAGED += (IndexError, zipfile.BadZipFile, zlib.error)
 
 
 def save(path, *, model, adam, ema, rng, step, config):
@@ -52,7 +55,7 @@ def load(path):
     if not path.is_file():
         raise FileNotFoundError(f"path is {str(path)!r}, expected a checkpoint file")
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
             about = json.loads(file["about"].item())
             arrays = {name: file[name] for name in file.files if name != "about"}
         if about.pop("format") != FORMAT:
@@ -63,11 +66,7 @@ def load(path):
             getattr(found, group)[name] = array
         if not found.params.keys() == found.average.keys() == found.m.keys():
             raise ValueError("arrays are missing")
-    except (ValueError, KeyError, OSError, EOFError, AttributeError, TypeError) as error:
-        raise ValueError(
-            f"path is {str(path)!r}, expected a whole {FORMAT!r} file ({error})"
-        ) from error
-    except zipfile.BadZipFile as error:
+    except _DAMAGED as error:
         raise ValueError(
             f"path is {str(path)!r}, expected a whole {FORMAT!r} file ({error})"
         ) from error
@@ -77,7 +76,11 @@ def load(path):
 def restore(found, *, model, adam, ema, rng):
     """Put what `load` returned back into a model, its optimiser, average and rng."""
     model.load(found.params)
-    for own, stored in ((adam.m, found.m), (adam.v, found.v), (ema.average, found.average)):
+    for own, stored in (
+        (adam.m, found.m),
+        (adam.v, found.v),
+        (ema.average, found.average),
+    ):
         for name, array in stored.items():
             own[name][...] = array
     adam.k, ema.k = found.adam_k, found.ema_k

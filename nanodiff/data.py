@@ -111,7 +111,7 @@ def _read_subset(split):
     if not SUBSET.is_file():
         raise FileNotFoundError(f"{str(SUBSET)!r} is missing; reinstall nanodiff")
     try:
-        with np.load(SUBSET, allow_pickle=False) as file:
+        with open(SUBSET, "rb") as stream, np.load(stream) as file:  # no pickle
             return file[f"{split}_pixels"], file[f"{split}_labels"]
     except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(f"{str(SUBSET)!r} is damaged ({error}); reinstall") from error

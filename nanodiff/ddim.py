@@ -21,7 +21,7 @@ def timesteps(T, steps):
     >>> timesteps(1000, 4)
     [1000, 750, 500, 250, 0]
     >>> timesteps(10, 4)  # any number from 1 to T, divisor or not
-    [10, 8, 5, 2, 0]
+    [10, 8, 5, 3, 0]
     """
     if not isinstance(steps, int | np.integer) or not 1 <= steps <= T:
         raise ValueError(f"steps is {steps!r}, expected an integer in 1..T = 1..{T}")
@@ -39,7 +39,7 @@ def step(schedule, xt, t, s, eps_hat, eta=0.0, z=None, clip=None):
     >>> from nanodiff.schedule import linear
     >>> x = np.ones((1, 2))
     >>> step(linear(100), x, 60, 0, 0 * x).round(3).tolist()  # x / sqrt(alpha_bar_60)
-    [[6.203, 6.203]]
+    [[6.595, 6.595]]
     """
     if not 0 <= eta <= 1:
         raise ValueError(f"eta is {eta}, expected 0..1")

@@ -124,7 +124,9 @@ def add_inner_products(out, length, string, offset, m, dy, r0, r1, r2, r3):
 
 
 @parallel
-def correlate(x, weight, offset, bias, y, grid, phases_in, phases_out, group, x_s, sums):
+def correlate(
+    x, weight, offset, bias, y, grid, phases_in, phases_out, group, x_s, sums
+):
     """y = bias + the correlation of x with weight, on strings of `group` images."""
     N, K = x.shape[0], y.shape[1]
     pitch = grid[1] + 1
@@ -144,7 +146,9 @@ def correlate(x, weight, offset, bias, y, grid, phases_in, phases_out, group, x_
                     w = weight[phase, k // ROWS, m // TAPS]
                     add_products(rows, length, string, offset[phase], m, w)
                 for i in range(min(ROWS, K - k)):
-                    unpack(rows[i], y[first:last], k + i, phases_out, phase, pitch, span)
+                    unpack(
+                        rows[i], y[first:last], k + i, phases_out, phase, pitch, span
+                    )
 
 
 @parallel
@@ -179,7 +183,16 @@ def correlate_weight(
                     for m in range(0, offset.shape[1], TAPS):
                         out = dweight[part, phase, k // ROWS, m // TAPS]
                         add_inner_products(
-                            out, length, string, offset[phase], m, dy_string, r0, r1, r2, r3
+                            out,
+                            length,
+                            string,
+                            offset[phase],
+                            m,
+                            dy_string,
+                            r0,
+                            r1,
+                            r2,
+                            r3,
                         )
 
 

@@ -135,7 +135,10 @@ class Conv2d(Layer):
     """
 
     def __init__(self, c_in, c_out, kernel=3, stride=1, *, rng):
-        for name, value, known in (("kernel", kernel, (1, 3)), ("stride", stride, (1, 2))):
+        for name, value, known in (
+            ("kernel", kernel, (1, 3)),
+            ("stride", stride, (1, 2)),
+        ):
             if value not in known:
                 raise ValueError(f"{name} is {value}, expected one of {known}")
         shape = (c_out, c_in, kernel, kernel)
@@ -224,7 +227,15 @@ class GroupNorm(Layer):
         mean = np.empty((len(x), self.groups), x.dtype)
         rstd = np.empty_like(mean)
         kernels.group_norm(
-            x, scale, shift, self.groups, x.dtype.type(self.tiny), self.silu, y, mean, rstd
+            x,
+            scale,
+            shift,
+            self.groups,
+            x.dtype.type(self.tiny),
+            self.silu,
+            y,
+            mean,
+            rstd,
         )
         self.cache = x, scale, shift, mean, rstd, modulation is not None
         return y

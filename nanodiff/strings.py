@@ -142,7 +142,9 @@ def _blocked(weight, index):
     matrix = taken.transpose(2, 0, 1, 3).reshape(phases, K, C * n)
     spare = (0, 0), (0, -K % kernels.ROWS), (0, -(C * n) % kernels.TAPS)
     matrix = np.pad(matrix, spare)
-    blocks = matrix.reshape(phases, -1, kernels.ROWS, matrix.shape[2] // 3, kernels.TAPS)
+    blocks = matrix.reshape(
+        phases, -1, kernels.ROWS, matrix.shape[2] // 3, kernels.TAPS
+    )
     blocks = np.ascontiguousarray(blocks.transpose(0, 1, 3, 2, 4))
     return blocks.reshape(*blocks.shape[:3], kernels.ROWS * kernels.TAPS)
 

@@ -114,6 +114,7 @@ class UNet(Layer):
 
     >>> unet = UNet(context_features=10, rng=np.random.default_rng(0))
     >>> sum(w.size for w in unet.named_params().values())
+    509537
     """
 
     def __init__(

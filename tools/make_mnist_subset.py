@@ -21,7 +21,9 @@ def first_of_each_class(labels, n):
     >>> first_of_each_class(np.array([1, 0, 1, 1, 0]), 2).tolist()
     [0, 1, 2, 4]
     """
-    return np.sort(np.concatenate([np.flatnonzero(labels == c)[:n] for c in set(labels)]))
+    return np.sort(
+        np.concatenate([np.flatnonzero(labels == c)[:n] for c in set(labels)])
+    )
 
 
 if __name__ == "__main__":

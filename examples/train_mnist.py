@@ -1,0 +1,122 @@
+"""Train a small U-Net on MNIST, then draw the digits that it makes.
+
+python examples/train_mnist.py             about six minutes on two cores
+python examples/train_mnist.py --quick     a try-out of under a minute; it draws mush
+"""
+
+import argparse
+import signal
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from nanodiff import checkpoint, data, ddim, ddpm, schedule, viz
+from nanodiff.optim import EMA, Adam
+from nanodiff.train import Recipe, train
+from nanodiff.unet import UNet
+
+
+def options():
+    parser = argparse.ArgumentParser(
+        description=__doc__.splitlines()[0],
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--out", type=Path, default=Path("runs/mnist"), help="folder for the results")
+    add("--steps", type=int, default=1500, help="training steps")
+    add("--batch", type=int, default=32, help="images a step")
+    add("--lr", type=float, default=2e-3, help="peak learning rate")
+    add("--T", type=int, default=500, help="steps of noise")
+    add("--seed", type=int, default=0, help="of weights, batches, noise and samples")
+    add("--every", type=int, default=500, help="steps from one sheet to the next")
+    add(
+        "--data",
+        type=Path,
+        help="folder of official IDX files (default: 10,000 digits)",
+    )
+    add("--resume", action="store_true", help="go on from OUT/checkpoint.npz")
+    add("--quick", action="store_true", help="a tiny run that only shows the way")
+    args = parser.parse_args()
+    if args.quick:
+        args.steps, args.batch, args.T, args.every = 8, 8, 25, 4
+    return args
+
+
+def draw(unet, ema, noise, out, film=False):
+    """Write sheets by DDPM and DDIM, and the film of the latter, with the EMA weights."""
+    digits = UNet(**unet.config, rng=np.random.default_rng(0)).load(ema.average)
+    labels = np.tile(np.arange(10), 4)  # a column each
+    rng = np.random.default_rng(0)
+    xT = rng.standard_normal((len(labels), 1, 28, 28)).astype(np.float32)
+
+    def model(xt, t):
+        return digits(xt, t, data.one_hot(labels))
+
+    frames = [xT] + [
+        xt for t, xt in ddim.sample(model, noise, xT, steps=min(50, noise.T), clip=1.0)
+    ]
+    viz.save_sheet(out / "ddim.png", frames[-1], columns=10)
+    if film:
+        viz.save_film(
+            out / "ddim.gif", frames[:: max(1, len(frames) // 25)], columns=10
+        )
+        for _t, xt in tqdm(
+            ddpm.sample(model, noise, xT, rng, clip=1.0), "DDPM", noise.T, leave=False
+        ):
+            pass
+        viz.save_sheet(out / "ddpm.png", xt, columns=10)
+
+
+def main():
+    args, start = options(), time.time()
+    args.out.mkdir(parents=True, exist_ok=True)
+    path = args.out / "checkpoint.npz"
+    rng = np.random.default_rng(args.seed)
+    images, labels = data.mnist(folder=args.data)
+    recipe = Recipe(args.steps, args.batch, args.lr, warmup=min(50, args.steps // 2))
+    unet = UNet(context_features=10, rng=rng)
+    params = unet.named_params()
+    run = {"model": unet, "adam": Adam(params), "ema": EMA(params), "rng": rng}
+    config = {"T": args.T, "unet": unet.config, "recipe": asdict(recipe), "losses": []}
+    if args.resume:
+        found = checkpoint.load(path)
+        checkpoint.restore(found, **run)
+        config, recipe = found.config, Recipe(**found.config["recipe"])
+    losses, noise = config["losses"], schedule.linear(config["T"])
+    stop = []  # Ctrl-C takes effect between two steps, where a run can be taken up
+    signal.signal(signal.SIGINT, lambda *_: stop.append(True))
+
+    def save():
+        checkpoint.save(path, step=len(losses), config=config, **run)
+
+    loop = train(
+        unet, noise, images, data.one_hot(labels), recipe,
+        rng=rng, adam=run["adam"], ema=run["ema"], first=len(losses),
+    )  # fmt: skip
+    bar = tqdm(
+        loop, "compiling kernels", recipe.steps, initial=len(losses), unit="step"
+    )
+    for step, loss in bar:
+        losses.append(loss)
+        bar.set_description("training")
+        speed = (bar.format_dict["rate"] or 0) * recipe.batch
+        bar.set_postfix_str(f"loss {np.mean(losses[-100:]):.4f}, {speed:.0f} images/s")
+        if stop or (step + 1) % args.every == 0:
+            save()
+            draw(unet, run["ema"], noise, args.out)
+        if stop:
+            raise SystemExit(f"\nsaved {path}; go on with --resume")
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    save()
+    viz.save_loss(args.out / "loss.png", losses)
+    draw(unet, run["ema"], noise, args.out, film=True)
+    print(f"made checkpoint.npz, loss.png, ddim.png, ddpm.png, ddim.gif in {args.out}")
+    print(f"in {time.time() - start:.0f} s; next: "
+          f"python examples/sample_mnist.py --checkpoint {path} --digits 2026")  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

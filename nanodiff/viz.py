@@ -1,0 +1,75 @@
+"""Pictures: sheets of images, films of sampling, the loss curve.
+
+Images are arrays (n, C, H, W) in [-1, 1], C = 1 or 3. Files are written beside their place
+and then renamed.
+"""
+
+import os
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+from PIL import Image
+
+
+def sheet(images, columns, scale=2):
+    """Return one uint8 picture of all images, row by row, each pixel scale x scale.
+
+    Values are mapped from [-1, 1] to 0..255 with the same scale for all, and clipped, so
+    that saturation shows. Raises ValueError if the last row would not be full.
+
+    >>> sheet(np.zeros((6, 1, 28, 28)), columns=3).shape
+    (120, 180)
+    """
+    n, C, H, W = images.shape
+    if C not in (1, 3) or n % columns:
+        raise ValueError(
+            f"images has shape {images.shape}, expected 1 or 3 channels and a "
+            f"multiple of columns, {columns}"
+        )
+    pixels = np.clip((images + 1) * 127.5 + 0.5, 0, 255).astype(np.uint8)
+    pixels = np.pad(pixels, ((0, 0), (0, 0), (1, 1), (1, 1)), constant_values=64)
+    rows = pixels.reshape(n // columns, columns, C, H + 2, W + 2)
+    picture = rows.transpose(0, 3, 1, 4, 2).reshape(-1, columns * (W + 2), C)
+    picture = picture.repeat(scale, 0).repeat(scale, 1)
+    return picture[:, :, 0] if C == 1 else picture
+
+
+def save_sheet(path, images, columns, scale=2):
+    """Write a sheet of images as a PNG."""
+    _write(path, lambda part: Image.fromarray(sheet(images, columns, scale)).save(part))
+
+
+def save_film(path, frames, columns, scale=2, seconds=4.0):
+    """Write an animated GIF: one sheet a frame, the last one held for two seconds."""
+    pictures = [Image.fromarray(sheet(images, columns, scale)) for images in frames]
+    each = int(1000 * seconds / len(pictures))
+    durations = [each] * (len(pictures) - 1) + [2000]
+    _write(
+        path,
+        lambda part: pictures[0].save(
+            part, save_all=True, append_images=pictures[1:], duration=durations, loop=0
+        ),
+    )
+
+
+def save_loss(path, losses):
+    """Write the loss curve as a PNG: each step, and the mean of its last hundred."""
+    figure = Figure(figsize=(6, 3.5), layout="constrained")
+    axes = figure.subplots()
+    axes.semilogy(losses, color="0.8", linewidth=0.5, label="a batch")
+    smooth = [np.mean(losses[max(0, i - 99) : i + 1]) for i in range(len(losses))]
+    axes.semilogy(smooth, color="tab:blue", label="mean of 100")
+    axes.set(xlabel="step", ylabel="mean (eps - eps_hat)$^2$")
+    axes.legend()
+    _write(path, lambda part: figure.savefig(part, dpi=120))
+
+
+def _write(path, save):
+    path = Path(path)
+    part = path.with_name(f".part-{path.name}")
+    try:
+        save(part)
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)

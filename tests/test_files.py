@@ -1,0 +1,112 @@
+"""Checkpoints and data files: whole, cut short, damaged, foreign, missing."""
+
+import gzip
+import hashlib
+import struct
+
+import numpy as np
+import pytest
+
+from nanodiff import checkpoint, data, viz
+from tests.test_train import run
+
+
+@pytest.fixture
+def path(tmp_path):
+    checkpoint.save(tmp_path / "run.npz", step=3, config={}, **run())
+    return tmp_path / "run.npz"
+
+
+def test_a_checkpoint_leaves_nothing_beside_it(path):
+    assert [file.name for file in path.parent.iterdir()] == ["run.npz"]
+    assert checkpoint.load(path).step == 3
+
+
+def test_a_failed_save_keeps_the_old_checkpoint(path):
+    with pytest.raises(TypeError):
+        checkpoint.save(path, step=4, config={"not JSON": object()}, **run())
+    assert checkpoint.load(path).step == 3
+    assert [file.name for file in path.parent.iterdir()] == ["run.npz"]
+
+
+def test_a_damaged_checkpoint_is_refused(path):
+    whole = path.read_bytes()
+    for content in (whole[: len(whole) // 2], whole[:10], b"", b"PNG" * 99):
+        path.write_bytes(content)
+        with pytest.raises(
+            ValueError, match="expected a whole 'nanodiff checkpoint 1'"
+        ):
+            checkpoint.load(path)
+    flipped = bytearray(whole)
+    flipped[len(whole) // 2] ^= 255
+    path.write_bytes(bytes(flipped))
+    with pytest.raises(ValueError, match="expected a whole"):
+        checkpoint.load(path)
+
+
+def test_a_foreign_npz_and_a_missing_file_are_refused(tmp_path):
+    np.savez(tmp_path / "other.npz", a=np.zeros(3))
+    with pytest.raises(ValueError, match="expected a whole"):
+        checkpoint.load(tmp_path / "other.npz")
+    with pytest.raises(FileNotFoundError, match="none.npz"):
+        checkpoint.load(tmp_path / "none.npz")
+
+
+def test_the_subset_is_the_one_that_its_script_makes():
+    with np.load(data.SUBSET) as file:
+        content = b"".join(file[name].tobytes() for name in sorted(file.files))
+    assert hashlib.sha256(content).hexdigest() == (
+        "00d4264dc6ba83968ddb52e789b3dda9315d8bc0e7a5cd4b5088a403cbf6fb33"
+    )
+
+
+def test_the_subset_has_as_many_of_each_digit():
+    for split, n in (("train", 1000), ("test", 200)):
+        images, labels = data.mnist(split)
+        assert images.shape == (10 * n, 1, 28, 28) and images.dtype == np.float32
+        assert images.min() == -1 and images.max() == 1
+        assert np.bincount(labels).tolist() == [n] * 10
+
+
+def write_idx(folder, n=5, compress=False):
+    pixels = np.arange(n * 28 * 28, dtype=np.uint32).astype(np.uint8)
+    for kind, sizes, body in (
+        ("images-idx3", (n, 28, 28), pixels), ("labels-idx1", (n,), np.arange(n, dtype="u1")),
+    ):  # fmt: skip
+        head = struct.pack(f">{1 + len(sizes)}I", 0x0800 + len(sizes), *sizes)
+        raw, name = head + body.tobytes(), f"train-{kind}-ubyte"
+        if compress:
+            raw, name = gzip.compress(raw), f"{name}.gz"
+        (folder / name).write_bytes(raw)
+
+
+@pytest.mark.parametrize("compress", [False, True])
+def test_official_files_are_read_raw_and_gzip(tmp_path, compress):
+    write_idx(tmp_path, compress=compress)
+    images, labels = data.mnist(folder=tmp_path, n=4)
+    assert images.shape == (4, 1, 28, 28) and labels.tolist() == [0, 1, 2, 3]
+    np.testing.assert_allclose(images[0, 0, 0, :3], np.arange(3) / 127.5 - 1, atol=1e-6)
+
+
+@pytest.mark.parametrize("compress", [False, True])
+def test_damaged_official_files_are_refused(tmp_path, compress):
+    for keep in (0, 3, 40, -1):
+        write_idx(tmp_path, compress=compress)
+        file = sorted(tmp_path.glob("train-images*"))[0]
+        file.write_bytes(file.read_bytes()[:keep])
+        with pytest.raises(ValueError, match="is not a whole IDX file"):
+            data.mnist(folder=tmp_path)
+
+
+def test_bad_input_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="expected train-images"):
+        data.mnist(folder=tmp_path)
+    with pytest.raises(ValueError, match="split is 'all', expected one of"):
+        data.mnist("all")
+    for n in (0, 2001):
+        with pytest.raises(ValueError, match=f"n is {n}, expected 1..2000"):
+            data.mnist("test", n=n)
+    with pytest.raises(ValueError, match="labels go to 10"):
+        data.one_hot([10])
+    with pytest.raises(ValueError, match="images has shape"):
+        viz.sheet(np.zeros((5, 1, 8, 8)), columns=2)

@@ -1,0 +1,38 @@
+"""Imports go down only: a reader can take the files in order."""
+
+import ast
+from pathlib import Path
+
+import nanodiff
+
+FOLDER = Path(nanodiff.__file__).parent
+LEVEL = {
+    "kernels": 1, "schedule": 1, "optim": 1, "data": 1, "gradcheck": 1, "viz": 1,
+    "strings": 2, "checkpoint": 2, "layers": 3, "ddpm": 3, "ddim": 3, "unet": 4, "train": 5,
+}  # fmt: skip
+
+
+def imported(path):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom):
+            names = [alias.name for alias in node.names]
+            yield from names if node.module == "nanodiff" else [node.module]
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+
+
+def test_every_file_has_a_level_and_imports_only_from_below():
+    files = {path.stem: path for path in FOLDER.glob("*.py")}
+    assert files.keys() - {"__init__"} == LEVEL.keys()
+    for name, level in LEVEL.items():
+        for module in imported(files[name]):
+            below = module.removeprefix("nanodiff.")
+            assert LEVEL.get(below, 0) < level, f"{name} imports {module}"
+
+
+def test_samplers_and_the_loop_know_no_network_and_only_viz_draws():
+    for name in ("ddpm", "ddim", "train"):
+        assert not {"unet", "nanodiff.unet"} & set(imported(FOLDER / f"{name}.py"))
+    for name in LEVEL.keys() - {"viz"}:
+        modules = {m.split(".")[0] for m in imported(FOLDER / f"{name}.py")}
+        assert not modules & {"matplotlib", "PIL"}, name

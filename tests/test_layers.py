@@ -1,0 +1,165 @@
+"""Every layer against a plain oracle, and every backward pass against differences."""
+
+import numba
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nanodiff.gradcheck import gradcheck
+from nanodiff.layers import (
+    Conv2d,
+    Downsample,
+    GroupNorm,
+    Layer,
+    Linear,
+    SiLU,
+    Upsample,
+)
+from tests import oracles
+
+sizes = st.integers(1, 9)
+seeds = st.integers(0, 2**32 - 1)
+TOLERANCE = {np.float32: 3e-5, np.float64: 1e-12}
+
+
+@given(
+    st.sampled_from([np.float32, np.float64]), st.sampled_from([1, 3]),
+    st.sampled_from([1, 2]), sizes, sizes, sizes, sizes, sizes, seeds,
+)  # fmt: skip
+def test_convolution_equals_einsum(dtype, kernel, stride, N, C, K, H, W, seed):
+    rng = np.random.default_rng(seed)
+    conv = Conv2d(C, K, kernel, stride, rng=rng).cast(dtype)
+    conv.b[...] = rng.standard_normal(K)
+    x = rng.standard_normal((N, C, H, W)).astype(dtype)
+    expected = oracles.convolve(x, conv.w, conv.b, stride)
+    y = conv(x)
+    assert y.dtype == dtype
+    np.testing.assert_allclose(y, expected, rtol=0, atol=TOLERANCE[dtype])
+
+
+def test_convolution_of_many_images_equals_einsum(rng):
+    # 23 images of 28x28 fill several strings, the last of them not whole
+    conv = Conv2d(5, 6, rng=rng)
+    x = rng.standard_normal((23, 5, 28, 28), dtype=np.float32)
+    expected = oracles.convolve(x, conv.w, conv.b, 1)
+    np.testing.assert_allclose(conv(x), expected, rtol=0, atol=3e-5)
+
+
+@given(sizes, sizes, sizes, sizes, sizes, seeds)
+def test_upsample_is_nearest_neighbours_and_a_convolution(N, C, K, H, W, seed):
+    rng = np.random.default_rng(seed)
+    up = Upsample(C, K, rng=rng).cast(np.float64)
+    x = rng.standard_normal((N, C, H, W))
+    expected = oracles.convolve(x.repeat(2, 2).repeat(2, 3), up.w, up.b, 1)
+    np.testing.assert_allclose(up(x), expected, rtol=0, atol=1e-12)
+
+
+@given(sizes, st.sampled_from([1, 2, 4]), sizes, seeds)
+def test_group_norm_equals_numpy(N, groups, H, seed):
+    rng = np.random.default_rng(seed)
+    norm = GroupNorm(8, groups).cast(np.float64)
+    norm.gamma[...], norm.beta[...] = rng.standard_normal((2, 8))
+    x = rng.standard_normal((N, 8, H, 3))
+    expected = oracles.group_norm(x, norm.gamma, norm.beta, groups)
+    np.testing.assert_allclose(norm(x), expected, rtol=0, atol=1e-12)
+
+
+def test_float32_sigmoid_is_exact_to_rounding(rng):
+    # one channel a value: with gamma = 0 the norm's output is beta, then silu(beta)
+    u = np.linspace(-100, 100, 4001)
+    norm = GroupNorm(len(u), 1, silu=True)
+    norm.gamma[...], norm.beta[...] = 0, u
+    found = norm(np.zeros((1, len(u), 1, 1), np.float32)).ravel()
+    u = norm.beta.astype(np.float64)
+    np.testing.assert_allclose(found, u / (1 + np.exp(-u)), rtol=5e-7, atol=1e-35)
+
+
+def layers():
+    rng = np.random.default_rng(1)
+    yield Linear(3, 4, rng=rng), (5, 3)
+    yield Linear(3, 4, rng=rng, bias=False), (5, 3)
+    yield SiLU(), (5, 3)
+    for kernel in (1, 3):
+        for stride in (1, 2):
+            yield Conv2d(5, 6, kernel, stride, rng=rng), (3, 5, 5, 7)
+    yield Conv2d(1, 1, rng=rng), (1, 1, 1, 1)
+    yield Downsample(3, 5, rng=rng), (2, 3, 6, 4)
+    yield Upsample(3, 5, rng=rng), (2, 3, 3, 4)
+    yield GroupNorm(8, 4), (3, 8, 4, 3)
+    yield GroupNorm(8, 2, silu=True), (3, 8, 4, 3)
+
+
+@pytest.mark.parametrize("layer, shape", list(layers()))
+def test_backward_is_the_derivative(layer, shape, rng):
+    checked = gradcheck(layer, rng.standard_normal(shape), rng=rng)
+    assert checked == ["x0", *layer.named_params()]
+
+
+def test_backward_of_a_modulated_norm_is_the_derivative(rng):
+    x, modulation = rng.standard_normal((3, 8, 4, 3)), rng.standard_normal((3, 16))
+    norm = GroupNorm(8, 2, silu=True)
+    assert gradcheck(norm, x, modulation, rng=rng) == ["x0", "x1", "gamma", "beta"]
+
+
+def test_gradcheck_notices_a_backward_of_zero_and_one_off_by_a_factor(rng):
+    for factor in (0, 1.001):
+
+        class Wrong(SiLU):
+            def backward(self, dy, factor=factor):
+                return factor * super().backward(dy)
+
+        with pytest.raises(AssertionError, match="Wrong: the derivative by x0"):
+            gradcheck(Wrong(), rng.standard_normal((4, 3)), rng=rng)
+
+
+@pytest.mark.parametrize("layer, shape", list(layers()))
+def test_inputs_are_unchanged_and_backward_is_linear_and_repeatable(layer, shape, rng):
+    layer.cast(np.float64)
+    x = rng.standard_normal(shape)
+    before = x.copy()
+    dy = rng.standard_normal(layer(x).shape)
+    dy_before, first = dy.copy(), layer.backward(dy)
+    np.testing.assert_array_equal(layer.backward(dy), first)
+    np.testing.assert_allclose(layer.backward(-2 * dy), -2 * first, atol=1e-10)
+    np.testing.assert_array_equal(x, before)
+    np.testing.assert_array_equal(dy, dy_before)
+
+
+def test_the_bits_do_not_depend_on_the_number_of_threads(rng):
+    conv = Conv2d(8, 8, rng=rng)
+    x = rng.standard_normal((40, 8, 14, 14), dtype=np.float32)
+    results, threads = [], numba.get_num_threads()
+    try:
+        for n in {1, threads}:
+            numba.set_num_threads(n)
+            y = conv(x)
+            results.append([y, conv.backward(y), conv.dw.copy(), conv.db.copy()])
+    finally:
+        numba.set_num_threads(threads)
+    for a, b in zip(results[0], results[-1], strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_nan_stays_visible(rng):
+    x = np.full((1, 8, 4, 4), np.nan, np.float32)
+    assert np.isnan(Conv2d(8, 4, rng=rng)(x)).all()
+    assert np.isnan(GroupNorm(8, silu=True)(x)).all()
+
+
+def test_bad_input_is_named(rng):
+    conv = Conv2d(3, 4, rng=rng)
+    with pytest.raises(
+        ValueError, match=r"x has shape \(1, 2, 4, 4\), expected \(N, 3"
+    ):
+        conv(np.zeros((1, 2, 4, 4), np.float32))
+    with pytest.raises(ValueError, match="x has dtype float64, expected float32"):
+        conv(np.zeros((1, 3, 4, 4)))
+    with pytest.raises(ValueError, match="stride is 3, expected one of"):
+        Conv2d(3, 4, stride=3, rng=rng)
+    with pytest.raises(ValueError, match="groups is 3, expected a divisor of 8"):
+        GroupNorm(8, 3)
+    with pytest.raises(ValueError, match="'b' is missing"):
+        conv.load({"w": conv.w})
+    with pytest.raises(NotImplementedError):
+        Layer().forward(0)

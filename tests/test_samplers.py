@@ -1,0 +1,191 @@
+"""DDPM and DDIM against each other and against exact predictors: no Monte Carlo."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nanodiff import ddim, ddpm
+from nanodiff.schedule import cosine, linear, predict_eps
+from tests.oracles import gaussian_eps
+
+schedules = st.one_of(st.integers(21, 300).map(linear), st.integers(2, 300).map(cosine))
+seeds = st.integers(0, 2**32 - 1)
+
+
+def last(steps):
+    return list(steps)[-1]
+
+
+@given(schedules, st.data(), seeds)
+def test_ddim_with_eta_1_is_ddpm_with_beta_tilde(schedule, data, seed):
+    rng = np.random.default_rng(seed)
+    xt, eps_hat, z = rng.standard_normal((3, 2, 5))
+    t = data.draw(st.integers(1, schedule.T))
+    a = ddim.step(schedule, xt, t, t - 1, eps_hat, eta=1.0, z=z)
+    b = ddpm.step(schedule, xt, t, eps_hat, z)
+    np.testing.assert_allclose(a, b, rtol=0, atol=1e-9 * max(1, abs(b).max()))
+
+
+def test_the_two_loops_agree_from_the_same_rng():
+    schedule, xT = linear(40), np.random.default_rng(0).standard_normal((3, 2))
+    model = gaussian_eps(schedule, 0.3, 0.5)
+    a = ddpm.sample(model, schedule, xT, np.random.default_rng(7))
+    b = ddim.sample(model, schedule, xT, 40, 1.0, np.random.default_rng(7))
+    for (t, xt), (s, xs) in zip(a, b, strict=True):
+        assert t == s
+        np.testing.assert_allclose(xt, xs, rtol=0, atol=1e-12)
+
+
+@given(schedules, st.data(), seeds)
+def test_ddpm_mean_is_algorithm_2(schedule, data, seed):
+    xt, eps_hat, z = np.random.default_rng(seed).standard_normal((3, 2, 5))
+    t = data.draw(st.integers(1, schedule.T))
+    beta, alpha_bar = schedule.beta[t], schedule.alpha_bar[t]
+    expected = (xt - beta / np.sqrt(1 - alpha_bar) * eps_hat) / np.sqrt(1 - beta)
+    sigma = np.sqrt(beta) if t > 1 else 0.0
+    found = ddpm.step(schedule, xt, t, eps_hat, z, variance="beta")
+    np.testing.assert_allclose(found, expected + sigma * z, rtol=1e-9, atol=1e-9)
+
+
+@given(schedules, st.floats(0, 1), seeds)
+def test_the_last_step_adds_no_noise(schedule, eta, seed):
+    xt, eps_hat, z = np.random.default_rng(seed).standard_normal((3, 2, 5))
+    quiet = ddim.step(schedule, xt, schedule.T, 0, eps_hat)
+    noisy = ddim.step(schedule, xt, schedule.T, 0, eps_hat, eta, z)
+    np.testing.assert_array_equal(noisy, quiet)
+    for variance in ("beta", "beta_tilde"):
+        a = ddpm.step(schedule, xt, 1, eps_hat, z, variance)
+        np.testing.assert_array_equal(
+            a, ddpm.step(schedule, xt, 1, eps_hat, -z, variance)
+        )
+
+
+@given(st.integers(21, 300).map(linear), st.data(), seeds)
+def test_ddim_with_eta_0_is_eulers_method(schedule, data, seed):
+    # on x / sqrt(alpha_bar), in the variable sqrt(1 / alpha_bar - 1)
+    xt, eps_hat = np.random.default_rng(seed).standard_normal((2, 2, 5))
+    t = data.draw(st.integers(1, schedule.T))
+    s = data.draw(st.integers(0, t - 1))
+    time = np.sqrt(1 / schedule.alpha_bar - 1)
+    expected = xt / np.sqrt(schedule.alpha_bar[t]) + (time[s] - time[t]) * eps_hat
+    found = ddim.step(schedule, xt, t, s, eps_hat) / np.sqrt(schedule.alpha_bar[s])
+    np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-10)
+
+
+@given(schedules, st.data(), st.floats(0, 1))
+def test_any_eta_keeps_the_marginals(schedule, data, eta):
+    # x_t = signal x0 + noise e, with the true e: x_s must have q's mean and variance
+    t = data.draw(st.integers(1, schedule.T))
+    s = data.draw(st.integers(0, t - 1))
+    one, none = np.ones((1, 1)), np.zeros((1, 1))
+    signal, noise = np.sqrt([schedule.alpha_bar[t], 1 - schedule.alpha_bar[t]])
+    mean = ddim.step(schedule, signal * one, t, s, none, eta, none)
+    by_eps = ddim.step(schedule, noise * one, t, s, one, eta, none)
+    by_z = ddim.step(schedule, none, t, s, none, eta, one)
+    alpha_bar = schedule.alpha_bar[s]
+    np.testing.assert_allclose(mean, np.sqrt(alpha_bar), rtol=1e-9)
+    np.testing.assert_allclose(by_eps**2 + by_z**2, 1 - alpha_bar, atol=1e-9)
+
+
+@given(st.integers(21, 300).map(linear), st.data(), st.floats(0, 1), seeds)
+def test_the_exact_predictor_of_a_point_lands_on_it(schedule, data, eta, seed):
+    rng = np.random.default_rng(seed)
+    point, xT = rng.standard_normal((2, 3, 2))
+    times = sorted(data.draw(st.sets(st.integers(1, schedule.T), min_size=1)))[::-1]
+
+    def model(xt, t):
+        return predict_eps(schedule, xt, t, point)
+
+    t, x0 = last(ddim.sample(model, schedule, xT, [*times, 0], eta, rng))
+    assert t == 0
+    np.testing.assert_allclose(x0, point, atol=1e-9)
+    for variance in ("beta", "beta_tilde"):
+        _, x0 = last(ddpm.sample(model, schedule, xT, rng, variance))
+        np.testing.assert_allclose(x0, point, atol=1e-9)
+
+
+@given(st.integers(1, 1000), st.data())
+def test_timesteps_fall_from_T_to_0_and_steps_join(T, data):
+    steps = data.draw(st.integers(1, T))
+    times = ddim.timesteps(T, steps)
+    assert times[0] == T and times[-1] == 0 and len(times) == steps + 1
+    assert (np.diff(times) < 0).all()
+    seen = []
+
+    def model(xt, t):
+        seen.append(t)
+        return 0 * xt
+
+    landed = [s for s, _ in ddim.sample(model, cosine(T), np.ones((1, 1)), steps)]
+    assert seen == times[:-1] and landed == times[1:]
+
+
+def test_ddim_error_falls_as_one_over_steps():
+    # data N(0, 0.25): the exact flow scales x_T by a known factor
+    schedule, std, xT = linear(1000), 0.5, np.ones((1, 1))
+    alpha_bar = schedule.alpha_bar[1000]
+    exact = std / np.sqrt(alpha_bar * std**2 + 1 - alpha_bar)
+    model = gaussian_eps(schedule, 0.0, std)
+    steps = np.array([20, 50, 100, 200])
+    found = [last(ddim.sample(model, schedule, xT, int(n)))[1].item() for n in steps]
+    errors = exact - np.array(found)
+    np.testing.assert_allclose(errors / exact * std, [0.0686, 0.0286, 0.0146, 0.0074],
+                               rtol=0.03)  # fmt: skip
+    slope = np.polyfit(np.log(steps), np.log(errors), 1)[0]
+    assert -1.1 < slope < -0.9
+
+
+def test_inversion_then_sampling_returns_closer_with_more_steps(rng):
+    schedule, x0 = linear(1000), 0.5 * rng.standard_normal((100, 1))
+    model = gaussian_eps(schedule, 0.0, 0.5)
+    errors = []
+    for steps in (10, 20, 50, 100):
+        _, xT = last(ddim.invert(model, schedule, x0, steps))
+        errors.append(
+            np.mean((last(ddim.sample(model, schedule, xT, steps))[1] - x0) ** 2)
+        )
+    assert (np.diff(errors) < 0).all() and errors[-1] < 1e-3
+
+
+def test_clip_limits_x0_hat():
+    schedule, far = linear(100), np.full((1, 1), 9.0)
+    for step in (
+        ddim.step(schedule, far, 60, 0, 0 * far, clip=1.0),
+        ddpm.step(schedule, far, 1, 0 * far, far, clip=1.0),
+    ):
+        np.testing.assert_allclose(step, 1.0)
+
+
+def test_float32_stays_float32(rng):
+    schedule, xT = linear(30), rng.standard_normal((2, 3), dtype=np.float32)
+    for steps in (
+        ddpm.sample(lambda xt, t: xt, schedule, xT, rng, clip=1.0),
+        ddim.sample(lambda xt, t: xt, schedule, xT, 7, 0.5, rng, clip=1.0),
+        ddim.invert(lambda xt, t: xt, schedule, xT, 7),
+    ):
+        assert all(xt.dtype == np.float32 for _, xt in steps)
+
+
+def test_bad_input_is_named():
+    schedule, x = linear(50), np.zeros((1, 2))
+
+    def model(xt, t):
+        raise AssertionError("the model must not be asked")
+
+    for steps in (0, 51, 2.5, [50, 50, 0], [20, 30, 0], [50, 10], [60, 0], [0]):
+        with pytest.raises(ValueError, match="steps is"):
+            ddim.sample(model, schedule, x, steps)
+    for eta in (-0.1, 1.1):
+        with pytest.raises(ValueError, match="eta is .*, expected 0..1"):
+            ddim.sample(model, schedule, x, 5, eta)
+        with pytest.raises(ValueError, match="eta is .*, expected 0..1"):
+            ddim.step(schedule, x, 5, 0, x, eta, x)
+    with pytest.raises(ValueError, match="rng is None, expected a Generator"):
+        ddim.sample(model, schedule, x, 5, 0.5)
+    with pytest.raises(ValueError, match="z is None, expected"):
+        ddim.step(schedule, x, 5, 0, x, 0.5)
+    with pytest.raises(ValueError, match="s is 5, expected below t"):
+        ddim.step(schedule, x, 5, 5, x)
+    with pytest.raises(ValueError, match="variance is 'small', expected"):
+        ddpm.step(schedule, x, 5, x, x, variance="small")

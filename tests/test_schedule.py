@@ -1,0 +1,158 @@
+"""The schedule against the closed forms of the papers."""
+
+import warnings
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nanodiff.schedule import (
+    Schedule,
+    cosine,
+    linear,
+    posterior,
+    predict_eps,
+    predict_x0,
+    q_sample,
+)
+
+
+def quiet(beta):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # these are short, and end with signal
+        return Schedule(beta)
+
+
+betas = st.lists(st.floats(1e-5, 0.99), min_size=1, max_size=40).map(quiet)
+schedules = st.one_of(
+    betas, st.integers(21, 1000).map(linear), st.integers(1, 1000).map(cosine)
+)
+seeds = st.integers(0, 2**32 - 1)
+
+
+@given(schedules)
+def test_tables_start_at_data_and_lose_signal_at_every_step(schedule):
+    assert len(schedule.beta) == len(schedule.beta_tilde) == schedule.T + 1
+    assert schedule.beta[0] == 0 and schedule.alpha_bar[0] == 1
+    assert ((schedule.beta[1:] > 0) & (schedule.beta[1:] < 1)).all()
+    assert (np.diff(schedule.alpha_bar) < 0).all() and (np.diff(schedule.snr) < 0).all()
+
+
+@given(schedules)
+def test_alpha_bar_is_the_product_of_alpha_from_the_first_step(schedule):
+    ratio = schedule.alpha_bar[1:] / schedule.alpha_bar[:-1]
+    np.testing.assert_allclose(ratio, 1 - schedule.beta[1:], rtol=1e-12)
+
+
+@given(schedules, st.data())
+def test_steps_compose_to_the_jump_of_q_sample(schedule, data):
+    # q(x_t | x_u), step by step: mean factor and variance from u to t
+    t = data.draw(st.integers(1, schedule.T))
+    u = data.draw(st.integers(0, t - 1))
+    mean, variance = 1.0, 0.0
+    for beta in schedule.beta[u + 1 : t + 1]:
+        mean, variance = np.sqrt(1 - beta) * mean, (1 - beta) * variance + beta
+    ratio = schedule.alpha_bar[t] / schedule.alpha_bar[u]
+    np.testing.assert_allclose([mean, variance], [np.sqrt(ratio), 1 - ratio], rtol=1e-9)
+
+
+@given(schedules, st.data(), seeds)
+def test_q_sample_is_its_formula_and_predict_x0_and_eps_undo_it(schedule, data, seed):
+    rng = np.random.default_rng(seed)
+    x0, eps = rng.standard_normal((2, 3, 1, 2, 2))
+    t = rng.integers(1, schedule.T + 1, 3)
+    xt = q_sample(schedule, x0, t, eps)
+    for n in range(3):
+        alpha_bar = np.prod(1 - schedule.beta[1 : t[n] + 1])
+        expected = np.sqrt(alpha_bar) * x0[n] + np.sqrt(1 - alpha_bar) * eps[n]
+        np.testing.assert_allclose(xt[n], expected, rtol=0, atol=1e-9)
+    signal = np.sqrt(schedule.alpha_bar[t]).min()
+    found = predict_x0(schedule, xt, t, eps)
+    np.testing.assert_allclose(found, x0, rtol=0, atol=1e-13 / signal)
+    noise = np.sqrt(1 - schedule.alpha_bar[t]).min()
+    found = predict_eps(schedule, xt, t, x0)
+    np.testing.assert_allclose(found, eps, rtol=0, atol=1e-13 / noise)
+
+
+@given(schedules, st.data())
+def test_posterior_is_bayes_rule_in_precisions(schedule, data):
+    # prior N(sqrt(ab_prev) x0, 1 - ab_prev), likelihood of xt: N(sqrt(alpha) x, beta)
+    t = data.draw(st.integers(2, schedule.T)) if schedule.T > 1 else None
+    if t is None:
+        return
+    beta, alpha_bar_prev = schedule.beta[t], schedule.alpha_bar[t - 1]
+    precision = (1 - beta) / beta + 1 / (1 - alpha_bar_prev)
+    x0, xt = np.array([[0.7]]), np.array([[-1.3]])
+    mean, variance = posterior(schedule, x0, xt, t)
+    expected = np.sqrt(1 - beta) / beta * xt
+    expected = expected + np.sqrt(alpha_bar_prev) / (1 - alpha_bar_prev) * x0
+    np.testing.assert_allclose(variance, 1 / precision, rtol=1e-9)
+    np.testing.assert_allclose(mean, expected / precision, rtol=0, atol=1e-9)
+
+
+@given(schedules)
+def test_posterior_at_the_first_step_is_x0_without_variance(schedule):
+    x0, xt = np.array([[0.7]]), np.array([[-1.3]])
+    mean, variance = posterior(schedule, x0, xt, 1)
+    # 1 - (1 - beta) has lost 5 of its 16 digits at beta = 1e-5
+    np.testing.assert_allclose(mean, x0, rtol=1e-10)
+    assert variance == 0
+
+
+@given(st.integers(21, 1000))
+def test_linear_ends_in_noise_whatever_T(T):
+    schedule = linear(T)
+    assert schedule.alpha_bar[T] < 1e-4
+    np.testing.assert_allclose(schedule.beta[[1, T]], [0.1 / T, 20 / T], rtol=1e-12)
+
+
+@given(st.integers(2, 1000))
+def test_cosine_is_its_formula_where_beta_is_not_clipped(T):
+    time = np.arange(T + 1) / T
+    expected = np.cos((time + 0.008) / 1.008 * np.pi / 2) ** 2
+    expected /= expected[0]
+    free = cosine(T).beta < 0.999
+    assert free[: T - 1].all() or T < 3
+    np.testing.assert_allclose(cosine(T).alpha_bar[free], expected[free], rtol=1e-9)
+
+
+def test_float32_images_stay_float32_and_keep_small_noise_exact(rng):
+    schedule = linear(1000)
+    x0, eps = np.zeros((4, 1), np.float32), np.ones((4, 1), np.float32)
+    xt = q_sample(schedule, x0, 1, eps)
+    assert xt.dtype == np.float32  # 1 - alpha_bar in float32 would be 4 digits
+    np.testing.assert_allclose(xt, 0.01, rtol=1e-7)
+
+
+def test_a_schedule_that_leaves_signal_says_so():
+    with pytest.warns(UserWarning, match=r"alpha_bar\[50\] is 0.6, so x_T still shows"):
+        Schedule(np.linspace(1e-4, 0.02, 50))
+
+
+def test_bad_input_is_named():
+    for beta in ([0.1, 1.0], [0.1, np.nan], [0.1, -0.1], [0.0]):
+        with pytest.raises(ValueError, match="beta holds .* expected values inside"):
+            Schedule(beta)
+    for beta in ([], [[0.1]]):
+        with pytest.raises(ValueError, match="beta has shape"):
+            Schedule(beta)
+    with pytest.raises(ValueError, match="T is 20, expected more than 20"):
+        linear(20)
+    for T in (0, -1, 2.5):
+        with pytest.raises(ValueError, match="expected an integer of at least 1"):
+            cosine(T)
+    schedule, x = linear(50), np.zeros((2, 3))
+    for t in (-1, 51, np.array([3, 51])):
+        with pytest.raises(ValueError, match="t is .*, expected 0..50"):
+            q_sample(schedule, x, t, x)
+    with pytest.raises(ValueError, match="t has dtype float64, expected integers"):
+        q_sample(schedule, x, 1.0, x)
+    with pytest.raises(ValueError, match=r"t has shape \(3,\)"):
+        q_sample(schedule, x, np.array([1, 2, 3]), x)
+    with pytest.raises(
+        ValueError, match=r"eps has shape \(3,\), expected x0's \(2, 3\)"
+    ):
+        q_sample(schedule, x, 1, np.zeros(3))
+    with pytest.raises(ValueError, match="t is 0, expected 1..50"):
+        posterior(schedule, x, x, 0)

@@ -1,0 +1,69 @@
+"""The whole network: derivative, shapes, its start at zero, its inputs."""
+
+import numpy as np
+import pytest
+
+from nanodiff.gradcheck import gradcheck
+from nanodiff.unet import UNet
+
+
+def tiny(rng, **options):
+    config = {"image_channels": 2, "context_features": 3, "channels": (8, 16, 8)}
+    return UNet(**config | {"features": 8, "groups": 4} | options, rng=rng)
+
+
+def test_backward_is_the_derivative_by_x_context_and_every_parameter(rng):
+    unet = tiny(rng)
+    xt, context = rng.standard_normal((3, 2, 8, 12)), rng.standard_normal((3, 3))
+    checked = gradcheck(unet, xt, np.array([1, 5, 7]), context, rng=rng)
+    assert checked == ["x0", "x1", *unet.named_params()]
+
+
+def test_without_context_the_context_layer_gets_no_gradient(rng):
+    unet = tiny(rng)
+    unet.conv_out.w[...] = 1
+    xt = rng.standard_normal((2, 2, 8, 8), dtype=np.float32)
+    unet.backward(unet(xt, 3, np.ones((2, 3))))
+    assert unet.embed.context.dw.any()
+    unet.backward(unet(xt, 3))
+    assert not unet.embed.context.dw.any()
+
+
+def test_a_new_network_predicts_zero_and_a_null_context_is_none(rng):
+    unet = tiny(rng)
+    xt = rng.standard_normal((2, 2, 8, 8), dtype=np.float32)
+    assert not unet(xt, 1, np.ones((2, 3))).any()
+    unet.conv_out.w[...] = rng.standard_normal(unet.conv_out.w.shape)
+    np.testing.assert_array_equal(unet(xt, 1, np.zeros((2, 3))), unet(xt, 1))
+    assert (unet(xt, 1, np.ones((2, 3))) != unet(xt, 1)).any()
+
+
+def test_a_sample_does_not_depend_on_its_batch(rng):
+    unet = tiny(rng)
+    unet.conv_out.w[...] = rng.standard_normal(unet.conv_out.w.shape)
+    xt = rng.standard_normal((5, 2, 8, 8), dtype=np.float32)
+    alone = np.concatenate([unet(xt[i : i + 1], 4) for i in range(5)])
+    np.testing.assert_allclose(unet(xt, 4), alone, atol=1e-5)
+
+
+def test_the_default_network_has_about_half_a_million_parameters(rng):
+    unet = UNet(context_features=10, rng=rng)
+    assert 450_000 < sum(w.size for w in unet.named_params().values()) < 600_000
+
+
+def test_bad_input_is_named(rng):
+    unet = tiny(rng)
+    good = np.zeros((2, 2, 8, 8), np.float32)
+    for shape in ((2, 2, 8, 10), (2, 2, 8), (0, 2, 8, 8)):
+        with pytest.raises(ValueError, match="xt has shape"):
+            unet(np.zeros(shape, np.float32), 1)
+    with pytest.raises(
+        ValueError, match=r"t has shape \(3,\), expected \(\) or \(2,\)"
+    ):
+        unet(good, np.ones(3, int))
+    with pytest.raises(
+        ValueError, match=r"context has shape \(2, 4\), expected \(2, 3\)"
+    ):
+        unet(good, 1, np.zeros((2, 4)))
+    with pytest.raises(ValueError, match="context has shape"):
+        tiny(rng, context_features=0)(good, 1, np.zeros((2, 0)))
