@@ -58,9 +58,8 @@ def main():
     else:
         steps = ddpm.sample(model, noise, xT, rng, clip=1.0)
     calls = args.steps if args.sampler == "ddim" else noise.T
-    for _t, xt in tqdm(steps, args.sampler, calls):
-        pass
-    viz.save_sheet(args.out, xt, columns=len(args.digits))
+    *_, (_, x0) = tqdm(steps, args.sampler, calls)
+    viz.save_sheet(args.out, x0, columns=len(args.digits))
     print(f"made {args.out}")
 
 

@@ -46,7 +46,7 @@ def options():
 
 
 def draw(unet, ema, noise, out, film=False):
-    """Write sheets by DDPM and DDIM, and the film of the latter, with the EMA weights."""
+    """Write a sheet by DDIM; for a film also that, and a sheet by DDPM. EMA weights."""
     digits = UNet(**unet.config, rng=np.random.default_rng(0)).load(ema.average)
     labels = np.tile(np.arange(10), 4)  # a column each
     rng = np.random.default_rng(0)
@@ -63,11 +63,9 @@ def draw(unet, ema, noise, out, film=False):
         viz.save_film(
             out / "ddim.gif", frames[:: max(1, len(frames) // 25)], columns=10
         )
-        for _t, xt in tqdm(
-            ddpm.sample(model, noise, xT, rng, clip=1.0), "DDPM", noise.T, leave=False
-        ):
-            pass
-        viz.save_sheet(out / "ddpm.png", xt, columns=10)
+        steps = ddpm.sample(model, noise, xT, rng, clip=1.0)
+        *_, (_, x0) = tqdm(steps, "DDPM", noise.T, leave=False)
+        viz.save_sheet(out / "ddpm.png", x0, columns=10)
 
 
 def main():
@@ -114,8 +112,11 @@ def main():
     viz.save_loss(args.out / "loss.png", losses)
     draw(unet, run["ema"], noise, args.out, film=True)
     print(f"made checkpoint.npz, loss.png, ddim.png, ddpm.png, ddim.gif in {args.out}")
-    print(f"in {time.time() - start:.0f} s; next: "
-          f"python examples/sample_mnist.py --checkpoint {path} --digits 2026")  # fmt: skip
+    print(
+        f"in {time.time() - start:.0f} s; next: python examples/sample_mnist.py",
+        end=" ",
+    )
+    print(f"--checkpoint {path} --digits 2026")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Diffusion models from scratch: NumPy, hand-written backprop, a few Numba loops.
 
-Start with `schedule.py`, then `ddpm.py`, `train.py`, `ddim.py`; the network is `unet.py`
-over `layers.py`, and `kernels.py` makes it fast.
+Start with `schedule.py`, then `ddpm.py`, `train.py`, `ddim.py`; the network is
+`unet.py` over `layers.py`, and `kernels.py` makes it fast.
 """
 
 from nanodiff import data, ddim, ddpm, schedule
@@ -9,5 +9,13 @@ from nanodiff.schedule import Schedule, cosine, linear, q_sample
 from nanodiff.unet import UNet
 
 __all__ = [
-    "Schedule", "UNet", "cosine", "data", "ddim", "ddpm", "linear", "q_sample", "schedule",
-]  # fmt: skip
+    "Schedule",
+    "UNet",
+    "cosine",
+    "data",
+    "ddim",
+    "ddpm",
+    "linear",
+    "q_sample",
+    "schedule",
+]

@@ -1,6 +1,7 @@
 """MNIST as arrays: 12,000 digits that come with the package, or all 70,000.
 
-    images (n, 1, 28, 28) float32 in [-1, 1], -1 is background; labels (n,) int64 in 0..9
+    images (n, 1, 28, 28) float32 in [-1, 1], -1 is background; labels (n,) int64 in
+    0..9
 
 Y. LeCun, C. Cortes, C. Burges, "The MNIST database of handwritten digits"; licence
 CC BY-SA 3.0, which also holds for the subset in this package.
@@ -39,8 +40,8 @@ def mnist(split="train", n=None, folder=None, download=False):
     split: "train" or "test". By default the subset in the package: of each class the
     first 1,000 of the official training set and the first 200 of the official test set.
     folder: where the official IDX files lie, raw or .gz, for all 60,000 or 10,000.
-    download: fetch them first, checked by SHA-256, into the folder or else a cache (needs
-    `pip install nanodiff[download]`).
+    download: fetch them first, checked by SHA-256, into the folder or else a cache
+    (needs `pip install nanodiff[download]`).
 
     Raises FileNotFoundError for a missing file and ValueError for one that is cut short
     or of another kind, an unknown split, or an n beyond what there is.

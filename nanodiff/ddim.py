@@ -1,11 +1,12 @@
 """The DDIM sampler: the same network in fewer steps, with as much noise as one likes.
 
     x_s = sqrt(alpha_bar_s) x0_hat + sqrt(1 - alpha_bar_s - sigma^2) eps_hat + sigma z
-    sigma = eta sqrt((1 - alpha_bar_s) / (1 - alpha_bar_t)) sqrt(1 - alpha_bar_t / alpha_bar_s)
+    sigma = eta sqrt((1 - alpha_bar_s) / (1 - alpha_bar_t))
+                sqrt(1 - alpha_bar_t / alpha_bar_s)
 
 A step may jump from t to any s < t. With eta = 0 nothing is random: the picture is a
-function of x_T. With eta = 1 and s = t - 1 it is DDPM with beta_tilde. Song, Meng, Ermon
-2020, arXiv 2010.02502, Eq. 12 and 16; their alpha is DDPM's alpha_bar.
+function of x_T. With eta = 1 and s = t - 1 it is DDPM with beta_tilde. Song, Meng,
+Ermon 2020, arXiv 2010.02502, Eq. 12 and 16; their alpha is DDPM's alpha_bar.
 
 Shapes: xt, eps_hat, z are equal, (N, ...). `model(xt, t)` is any callable.
 """
@@ -65,9 +66,9 @@ def sample(model, schedule, xT, steps=50, eta=0.0, rng=None, clip=None):
     """Yield (s, xs) after each step, the last of them (0, x_0).
 
     xT: standard normal, of the shape and dtype wanted. steps: how many, 1..T, or the
-    times themselves, a strictly falling list that ends in 0. eta, clip: see `step`. rng:
-    a `np.random.Generator`, needed if eta > 0. Raises ValueError, at once, if any of
-    these does not fit.
+    times themselves, a strictly falling list that ends in 0. eta, clip: see `step`.
+    rng: a `np.random.Generator`, needed if eta > 0. Raises ValueError, at once, if any
+    of these does not fit.
 
     >>> from nanodiff.schedule import linear
     >>> zero = lambda xt, t: 0 * xt

@@ -6,8 +6,8 @@ Without the added noise the samples collapse towards the mean: p(x_{t-1} | x_t) 
 distribution, and each step must draw from it. Ho, Jain, Abbeel 2020, arXiv 2006.11239,
 Algorithm 2.
 
-Shapes: xt, eps_hat, z are equal, (N, ...). `model(xt, t)` is any callable: a network with
-its context bound, or an exact formula.
+Shapes: xt, eps_hat, z are equal, (N, ...). `model(xt, t)` is any callable: a network
+with its context bound, or an exact formula.
 """
 
 import numpy as np
@@ -19,10 +19,10 @@ def step(schedule, xt, t, eps_hat, z, variance="beta_tilde", clip=None):
     """Return x_{t-1}, drawn from p(x_{t-1} | x_t) with the standard normal z.
 
     mean: the posterior's mu_tilde at x0_hat, which is Algorithm 2's mean (DDPM Eq. 11).
-    variance: "beta_tilde", exact if the data are one point, or "beta", exact if they are
-    standard normal (DDPM section 3.2). Either is 0 at t = 1: the last step adds no noise.
-    clip: if given, x0_hat is limited to [-clip, clip] first. Raises ValueError for an
-    unknown variance, a t outside 1..T, or shapes that differ.
+    variance: "beta_tilde", exact if the data are one point, or "beta", exact if they
+    are standard normal (DDPM section 3.2). Either is 0 at t = 1: the last step adds no
+    noise. clip: if given, x0_hat is limited to [-clip, clip] first. Raises ValueError
+    for an unknown variance, a t outside 1..T, or shapes that differ.
 
     >>> from nanodiff.schedule import linear
     >>> x, z = np.ones((1, 2)), np.full((1, 2), 9.0)

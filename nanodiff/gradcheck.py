@@ -14,10 +14,10 @@ import numpy as np
 def gradcheck(layer, *inputs, rng, h=1e-6, rtol=1e-6):
     """Check a layer's backward pass in float64, or raise AssertionError.
 
-    inputs: as `layer.forward` takes them. Float arrays are differentiated, anything else
-    (integers, None) is passed through. rng: a `np.random.Generator` for the parameters
-    (random, so that no zero hides a mistake), dy and the directions. h: step of the
-    differences, rtol: largest relative error, 1e-6 for float64.
+    inputs: as `layer.forward` takes them. Float arrays are differentiated, anything
+    else (integers, None) is passed through. rng: a `np.random.Generator` for the
+    parameters (random, so that no zero hides a mistake), dy and the directions. h: step
+    of the differences, rtol: largest relative error, 1e-6 for float64.
 
     Changes the layer: its parameters become random and float64. Returns the names of
     what was checked.

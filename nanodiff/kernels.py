@@ -155,7 +155,7 @@ def correlate(
 def correlate_weight(
     x, dy, offset, dweight, dbias, grid, phases_in, phases_out, group, x_s, dy_s
 ):
-    """Add the gradients of `correlate`'s weight and bias: partial sums, (parts, ...)."""
+    """Add the gradients of `correlate`'s weight and bias, in partial sums."""
     # A fixed number of parts, each in a fixed order: the bits do not depend on threads.
     N, K, parts = x.shape[0], dy.shape[1], dweight.shape[0]
     pitch = grid[1] + 1

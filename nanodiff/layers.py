@@ -1,11 +1,12 @@
 """Layers with a hand-written backward pass beside each forward pass.
 
-A layer keeps in `cache` what its backward pass needs. `backward(dy)` takes dL/dy, writes
-the gradient of each parameter `w` into `dw` (it overwrites, so there is nothing to
-clear) and returns dL/dx. No layer writes to an array that it was given.
+A layer keeps in `cache` what its backward pass needs. `backward(dy)` takes dL/dy,
+writes the gradient of each parameter `w` into `dw` (it overwrites, so there is nothing
+to clear) and returns dL/dx. No layer writes to an array that it was given.
 
-Shapes: vectors (N, features), images (N, C, H, W), convolution weights (C_out, C_in, 3, 3)
-as in PyTorch. Parameters are float32; `layer.cast(np.float64)` serves gradient checks.
+Shapes: vectors (N, features), images (N, C, H, W), convolution weights (C_out, C_in, 3,
+3) as in PyTorch. Parameters are float32; `layer.cast(np.float64)` serves gradient
+checks.
 """
 
 import numpy as np
@@ -179,7 +180,7 @@ class Downsample(Conv2d):
 
 
 class Upsample(Conv2d):
-    """Nearest-neighbour upsampling to (2H, 2W) and a 3x3 convolution, as one product."""
+    """Nearest-neighbour upsampling to (2H, 2W), then a 3x3 convolution, in one."""
 
     def __init__(self, c_in, c_out, *, rng):
         super().__init__(c_in, c_out, rng=rng)

@@ -1,7 +1,7 @@
 """What turns gradients into better weights: Adam, a learning rate, a moving average.
 
-Shapes: params and grads are dicts of arrays by name, as `Layer.named_params()` gives them.
-Arrays are changed in place, so a layer sees its new weights at once.
+Shapes: params and grads are dicts of arrays by name, as `Layer.named_params()` gives
+them. Arrays are changed in place, so a layer sees its new weights at once.
 """
 
 import numpy as np
@@ -11,7 +11,7 @@ class Adam:
     """Adam: a step of about lr in every coordinate, against a smoothed gradient.
 
     m = b1 m + (1 - b1) g,   v = b2 v + (1 - b2) g^2
-    w = w - lr (m / (1 - b1^k)) / (sqrt(v / (1 - b2^k)) + tiny)     at step k = 1, 2, ...
+    w = w - lr (m / (1 - b1^k)) / (sqrt(v / (1 - b2^k)) + tiny)   at step k = 1, 2, ...
 
     Kingma, Ba 2014, arXiv 1412.6980, Algorithm 1. The first step is lr sign(g).
 
@@ -69,7 +69,8 @@ class EMA:
 def learning_rate(step, steps, peak, warmup):
     """Return the rate at a step: up in a line over `warmup` steps, then a cosine to 0.
 
-    step runs 0..steps-1. Cosine decay: Loshchilov, Hutter 2016, arXiv 1608.03983, Eq. 5.
+    step runs 0..steps-1. Cosine decay: Loshchilov, Hutter 2016, arXiv 1608.03983, Eq.
+    5.
 
     >>> [learning_rate(step, 100, 1.0, 10) for step in (0, 9, 55)]
     [0.1, 1.0, 0.5]
@@ -82,7 +83,8 @@ def learning_rate(step, steps, peak, warmup):
 def clip_gradients(grads, max_norm):
     """Scale all gradients in place so that their joint norm is at most max_norm.
 
-    Returns the norm before. Pascanu, Mikolov, Bengio 2012, arXiv 1211.5063, Algorithm 1.
+    Returns the norm before. Pascanu, Mikolov, Bengio 2012, arXiv 1211.5063, Algorithm
+    1.
 
     >>> g = {"w": np.array([3.0, 4.0])}
     >>> clip_gradients(g, 1.0)

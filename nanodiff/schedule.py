@@ -5,8 +5,8 @@
     alpha_bar_t      = alpha_1 alpha_2 ... alpha_t
 
 x_0 is data and t runs 1..T, so every table has length T + 1, with beta[0] = 0 and
-alpha_bar[0] = 1. Tables are float64; results have the dtype of the images. Ho, Jain, Abbeel
-2020 (DDPM), arXiv 2006.11239, section 2.
+alpha_bar[0] = 1. Tables are float64; results have the dtype of the images. Ho, Jain,
+Abbeel 2020 (DDPM), arXiv 2006.11239, section 2.
 
 Shapes: images (N, ...); t an int, or (N,) with one time for each image.
 """
@@ -21,9 +21,9 @@ VISIBLE = 2e-3  # alpha_bar above this at T leaves a signal that the eye can see
 class Schedule:
     """The tables that follow from beta, the only one that is chosen.
 
-    beta: the T values for t = 1..T, each inside (0, 1); or the whole table of T + 1 values
-    that starts with 0. Raises ValueError otherwise. Warns if alpha_bar[T] > 0.002: then
-    x_T is not noise, and sampling starts from something that training never saw.
+    beta: the T values for t = 1..T, each inside (0, 1); or the whole table of T + 1
+    values that starts with 0. Raises ValueError otherwise. Warns if alpha_bar[T] is over
+    0.002: then x_T is not noise, and sampling starts from something that training never saw.
 
     Attributes, each read-only, float64 and of length T + 1:
     beta        variance of the noise that step t adds
@@ -61,8 +61,8 @@ class Schedule:
             table.flags.writeable = False
         if self.alpha_bar[-1] > VISIBLE:
             warnings.warn(
-                f"alpha_bar[{self.T}] is {self.alpha_bar[-1]:.2g}, so x_T still shows the "
-                f"image; use more steps or larger betas, until it is below {VISIBLE}",
+                f"alpha_bar[{self.T}] is {self.alpha_bar[-1]:.2g}, so x_T still shows "
+                f"the image; use more steps or larger betas, down to {VISIBLE}",
                 stacklevel=2,
             )
 
@@ -86,8 +86,8 @@ def linear(T):
 def cosine(T, offset=0.008):
     """Return the cosine schedule, which destroys the image more evenly.
 
-    alpha_bar_t = f(t) / f(0), f(t) = cos^2(pi/2 (t/T + offset) / (1 + offset)), and beta
-    at most 0.999. Nichol, Dhariwal 2021 (Improved DDPM), arXiv 2102.09672, Eq. 17.
+    alpha_bar_t = f(t) / f(0), f(t) = cos^2(pi/2 (t/T + offset) / (1 + offset)),
+    and beta at most 0.999. Nichol, Dhariwal 2021, arXiv 2102.09672, Eq. 17.
 
     >>> cosine(4).alpha_bar.round(3).tolist()
     [1.0, 0.847, 0.494, 0.144, 0.0]
@@ -102,8 +102,8 @@ def q_sample(schedule, x0, t, eps):
     """Return x_t: the data x0 after t steps of noise, in one jump.
 
     x_t = sqrt(alpha_bar_t) x0 + sqrt(1 - alpha_bar_t) eps, DDPM Eq. 4. eps is standard
-    normal, of x0's shape. t is an int or (N,) integers in 0..T; anything else, or shapes
-    that differ, raise ValueError.
+    normal, of x0's shape. t is an int or (N,) integers in 0..T; anything else, or
+    shapes that differ, raise ValueError.
 
     >>> q_sample(linear(100), np.ones((2, 3)), 0, np.zeros((2, 3))).tolist()
     [[1.0, 1.0, 1.0], [1.0, 1.0, 1.0]]
@@ -167,7 +167,7 @@ def posterior(schedule, x0, xt, t):
 
 
 def at(table, t, images, first=0):
-    """Return table[t], shaped so that it multiplies each of the images by its own value.
+    """Return table[t], shaped to multiply each of the images by its own value.
 
     Raises ValueError if t is not an int or (N,) integers in first..T.
 

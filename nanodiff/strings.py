@@ -135,7 +135,7 @@ def _offsets(taps, C, pitch, length):
 
 
 def _blocked(weight, index):
-    """Weights (K, C, taps) as blocks (phases, K/4, M/3, 12), zero where there is none."""
+    """Weights (K, C, taps) as blocks (phases, K/4, M/3, 12), filled up with zeros."""
     K, C, _ = weight.shape
     phases, n = index.shape
     taken = np.where(index >= 0, weight[:, :, index], weight.dtype.type(0))

@@ -79,8 +79,8 @@ def train(model, schedule, images, context, recipe, *, rng, adam, ema, first=0):
         norm = clip_gradients(grads, recipe.max_norm)
         if not np.isfinite(loss) or not np.isfinite(norm):
             raise FloatingPointError(
-                f"at step {step} the loss is {loss} and its gradient's norm {norm}; the "
-                f"weights are those of the step before; try a lower lr than {recipe.lr}"
+                f"at step {step} the loss is {loss} and its gradient's norm {norm}; "
+                f"the weights are those of step - 1; try a lower lr than {recipe.lr}"
             )
         adam.step(grads, learning_rate(step, recipe.steps, recipe.lr, recipe.warmup))
         ema.update()

@@ -1,13 +1,13 @@
-"""The network: a U-Net that predicts the noise in an image, told the time and a context.
+"""The network: a U-Net that predicts the noise in an image from time and context.
 
-    xt -> conv_in ----------------------------> + -> up1 -> norm_out -> conv_out -> eps_hat
-              pool1 -> down2 -----------> + -> up2 -> grow1               28 x 28 (MNIST)
-                          pool2 -> down3 -> mid -> grow2                  14 x 14, 7 x 7
+    xt -> conv_in --------------------------------> (+) -> up1 -> norm_out -> conv_out
+             pool1 -> down2 ------------> (+) -> up2 -> grow1             28 x 28
+                        pool2 -> down3 -> mid -> grow2            14 x 14 and 7 x 7
 
-Each block also sees one embedding of t and the context. Composition only: every formula is
-in `layers.py`. After Ho, Jain, Abbeel 2020 (arXiv 2006.11239), Appendix B, thinned out
-where the pixels are many: a skip is added, not concatenated, and leaves the finest level
-before any block, which saves a third of the arithmetic.
+Each block also sees one embedding of t and the context. Composition only: every formula
+is in `layers.py`. After Ho, Jain, Abbeel 2020 (arXiv 2006.11239), Appendix B, thinned
+out where the pixels are many: a skip is added, not concatenated, and leaves the finest
+level before any block, which saves a third of the arithmetic.
 
 Shapes: xt, eps_hat (N, C, H, W); t an int or (N,); context (N, features).
 """
@@ -107,8 +107,8 @@ class ResBlock(Layer):
 class UNet(Layer):
     """Predict the noise eps_hat in xt, at time t, given an optional context.
 
-    image_channels: C of the images. context_features: width of the context vector, 0 for
-    none. channels: of each level, the finest first; H and W must be divisible by
+    image_channels: C of the images. context_features: width of the context vector, 0
+    for none. channels: of each level, the finest first; H and W must be divisible by
     2^(levels - 1). features: size of the embedding. groups: of GroupNorm; must divide
     all channels. The last convolution starts at zero, so the first loss is mean(eps^2).
 
@@ -154,8 +154,8 @@ class UNet(Layer):
         """Return eps_hat, shape and dtype of xt.
 
         t: an int, or (N,) with one time for each image. context: (N, context_features),
-        or None; zeros are no context either. Raises ValueError if H or W is not divisible
-        by 2^(levels - 1), or if a shape or dtype does not fit.
+        or None; zeros are no context either. Raises ValueError if H or W is not
+        divisible by 2^(levels - 1), or if a shape or dtype does not fit.
         """
         t, context = self._checked(xt, t, context)
         emb = self.embed(t, context)

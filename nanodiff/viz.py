@@ -1,7 +1,7 @@
 """Pictures: sheets of images, films of sampling, the loss curve.
 
-Images are arrays (n, C, H, W) in [-1, 1], C = 1 or 3. Files are written beside their place
-and then renamed.
+Images are arrays (n, C, H, W) in [-1, 1], C = 1 or 3. Files are written beside their
+place and then renamed.
 """
 
 import os
@@ -15,8 +15,8 @@ from PIL import Image
 def sheet(images, columns, scale=2):
     """Return one uint8 picture of all images, row by row, each pixel scale x scale.
 
-    Values are mapped from [-1, 1] to 0..255 with the same scale for all, and clipped, so
-    that saturation shows. Raises ValueError if the last row would not be full.
+    Values are mapped from [-1, 1] to 0..255 with the same scale for all, and clipped,
+    so that saturation shows. Raises ValueError if the last row would not be full.
 
     >>> sheet(np.zeros((6, 1, 28, 28)), columns=3).shape
     (120, 180)

@@ -54,7 +54,8 @@ from nanodiff.gradcheck import gradcheck
 rng = np.random.default_rng(0)
 unet = UNet(1, 2, channels=(4, 4), features=4, groups=2, rng=rng)
 x, context = rng.standard_normal((2, 1, 4, 2)), rng.standard_normal((2, 2))
-gradcheck(unet.mid, rng.standard_normal((2, 4, 2, 2)), rng.standard_normal((2, 4)), rng=rng)
+x_mid, emb = rng.standard_normal((2, 4, 2, 2)), rng.standard_normal((2, 4))
+gradcheck(unet.mid, x_mid, emb, rng=rng)
 assert unet.cast(np.float32)(x.astype('f'), 3, context).dtype == np.float32
 gradcheck(unet.grow1, rng.standard_normal((1, 4, 2, 3)), rng=rng)
 gradcheck(unet.pool1, rng.standard_normal((1, 4, 3, 2)), rng=rng)

@@ -71,7 +71,8 @@ def test_the_subset_has_as_many_of_each_digit():
 def write_idx(folder, n=5, compress=False):
     pixels = np.arange(n * 28 * 28, dtype=np.uint32).astype(np.uint8)
     for kind, sizes, body in (
-        ("images-idx3", (n, 28, 28), pixels), ("labels-idx1", (n,), np.arange(n, dtype="u1")),
+        ("images-idx3", (n, 28, 28), pixels),
+        ("labels-idx1", (n,), np.arange(n, dtype=np.uint8)),
     ):  # fmt: skip
         head = struct.pack(f">{1 + len(sizes)}I", 0x0800 + len(sizes), *sizes)
         raw, name = head + body.tobytes(), f"train-{kind}-ubyte"

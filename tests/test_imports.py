@@ -8,7 +8,8 @@ import nanodiff
 FOLDER = Path(nanodiff.__file__).parent
 LEVEL = {
     "kernels": 1, "schedule": 1, "optim": 1, "data": 1, "gradcheck": 1, "viz": 1,
-    "strings": 2, "checkpoint": 2, "layers": 3, "ddpm": 3, "ddim": 3, "unet": 4, "train": 5,
+    "strings": 2, "checkpoint": 2, "layers": 3, "ddpm": 3, "ddim": 3, "unet": 4,
+    "train": 5,
 }  # fmt: skip
 
 

@@ -2,9 +2,9 @@
 
     python tools/make_mnist_subset.py FOLDER
 
-FOLDER holds the four official IDX files, raw or .gz. Of each class, the first 1,000 of the
-training set and the first 200 of the test set are kept, in their official order.
-Prints the SHA-256 of the pixels and labels, which tests/test_data.py also holds.
+FOLDER holds the four official IDX files, raw or .gz. Of each class, the first 1,000 of
+the training set and the first 200 of the test set are kept, in their official order.
+Prints the SHA-256 of the pixels and labels, which tests/test_files.py also holds.
 """
 
 import hashlib
