@@ -26,7 +26,7 @@ def options():
     )
     add = parser.add_argument
     add("--out", type=Path, default=Path("runs/mnist"), help="folder for the results")
-    add("--steps", type=int, default=1500, help="training steps")
+    add("--steps", type=int, default=1700, help="training steps")
     add("--batch", type=int, default=32, help="images a step")
     add("--lr", type=float, default=2e-3, help="peak learning rate")
     add("--T", type=int, default=500, help="steps of noise")

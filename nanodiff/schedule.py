@@ -22,8 +22,8 @@ class Schedule:
     """The tables that follow from beta, the only one that is chosen.
 
     beta: the T values for t = 1..T, each inside (0, 1); or the whole table of T + 1
-    values that starts with 0. Raises ValueError otherwise. Warns if alpha_bar[T] is over
-    0.002: then x_T is not noise, and sampling starts from something that training never saw.
+    values that starts with 0. Raises ValueError otherwise. Warns if alpha_bar[T] is
+    over 0.002: then x_T is not noise, and sampling starts from what training never saw.
 
     Attributes, each read-only, float64 and of length T + 1:
     beta        variance of the noise that step t adds
