@@ -72,6 +72,10 @@ def main():
     args, start = options(), time.time()
     args.out.mkdir(parents=True, exist_ok=True)
     path = args.out / "checkpoint.npz"
+    if path.exists() and not args.resume:
+        raise SystemExit(
+            f"--out has a {path}: go on with --resume, or use another --out"
+        )
     rng = np.random.default_rng(args.seed)
     images, labels = data.mnist(folder=args.data)
     recipe = Recipe(args.steps, args.batch, args.lr, warmup=min(50, args.steps // 2))

@@ -24,6 +24,8 @@ def test_train_resume_and_sample(tmp_path):
     made = {path.name for path in tmp_path.iterdir()}
     assert made == {"checkpoint.npz", "loss.png", "ddim.png", "ddpm.png", "ddim.gif"}
     before = (tmp_path / "checkpoint.npz").read_bytes()
+    result = python(*train)
+    assert result.returncode and "go on with --resume" in result.stderr
     result = python(*train, "--resume")  # nothing is left to do
     assert result.returncode == 0, result.stderr
     assert (tmp_path / "checkpoint.npz").read_bytes() == before
