@@ -68,16 +68,9 @@ def draw(unet, ema, noise, out, film=False):
         viz.save_sheet(out / "ddpm.png", x0, columns=10)
 
 
-def main():
-    args, start = options(), time.time()
-    args.out.mkdir(parents=True, exist_ok=True)
-    path = args.out / "checkpoint.npz"
-    if path.exists() and not args.resume:
-        raise SystemExit(
-            f"--out has a {path}: go on with --resume, or use another --out"
-        )
+def begin(args, path):
+    """The parts of a run and its settings: new ones, or those of a checkpoint."""
     rng = np.random.default_rng(args.seed)
-    images, labels = data.mnist(folder=args.data)
     recipe = Recipe(args.steps, args.batch, args.lr, warmup=min(50, args.steps // 2))
     unet = UNet(context_features=10, rng=rng)
     params = unet.named_params()
@@ -86,8 +79,20 @@ def main():
     if args.resume:
         found = checkpoint.load(path)
         checkpoint.restore(found, **run)
-        config, recipe = found.config, Recipe(**found.config["recipe"])
+        config = found.config
+    return run, config
+
+
+def main():
+    args, start = options(), time.time()
+    args.out.mkdir(parents=True, exist_ok=True)
+    path = args.out / "checkpoint.npz"
+    if path.exists() and not args.resume:
+        raise SystemExit(f"{path} exists: go on with --resume, or use another --out")
+    run, config = begin(args, path)
     losses, noise = config["losses"], schedule.linear(config["T"])
+    recipe = Recipe(**config["recipe"])
+    images, labels = data.mnist(folder=args.data)
     stop = []  # Ctrl-C takes effect between two steps, where a run can be taken up
     signal.signal(signal.SIGINT, lambda *_: stop.append(True))
 
@@ -95,8 +100,8 @@ def main():
         checkpoint.save(path, step=len(losses), config=config, **run)
 
     loop = train(
-        unet, noise, images, data.one_hot(labels), recipe,
-        rng=rng, adam=run["adam"], ema=run["ema"], first=len(losses),
+        run["model"], noise, images, data.one_hot(labels), recipe,
+        rng=run["rng"], adam=run["adam"], ema=run["ema"], first=len(losses),
     )  # fmt: skip
     bar = tqdm(
         loop, "compiling kernels", recipe.steps, initial=len(losses), unit="step"
@@ -108,19 +113,16 @@ def main():
         bar.set_postfix_str(f"loss {np.mean(losses[-100:]):.4f}, {speed:.0f} images/s")
         if stop or (step + 1) % args.every == 0:
             save()
-            draw(unet, run["ema"], noise, args.out)
+            draw(run["model"], run["ema"], noise, args.out)
         if stop:
             raise SystemExit(f"\nsaved {path}; go on with --resume")
     signal.signal(signal.SIGINT, signal.default_int_handler)
     save()
     viz.save_loss(args.out / "loss.png", losses)
-    draw(unet, run["ema"], noise, args.out, film=True)
-    print(f"made checkpoint.npz, loss.png, ddim.png, ddpm.png, ddim.gif in {args.out}")
-    print(
-        f"in {time.time() - start:.0f} s; next: python examples/sample_mnist.py",
-        end=" ",
-    )
-    print(f"--checkpoint {path} --digits 2026")
+    draw(run["model"], run["ema"], noise, args.out, film=True)
+    files = ", ".join(sorted(file.name for file in args.out.iterdir()))
+    print(f"{args.out} has {files} after {time.time() - start:.0f} s; next:")
+    print(f"python examples/sample_mnist.py --checkpoint {path} --digits 2026")
 
 
 if __name__ == "__main__":

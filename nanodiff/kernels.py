@@ -183,17 +183,9 @@ def correlate_weight(
                     for m in range(0, offset.shape[1], TAPS):
                         out = dweight[part, phase, k // ROWS, m // TAPS]
                         add_inner_products(
-                            out,
-                            length,
-                            string,
-                            offset[phase],
-                            m,
-                            dy_string,
-                            r0,
-                            r1,
-                            r2,
-                            r3,
-                        )
+                            out, length, string, offset[phase], m, dy_string,
+                            r0, r1, r2, r3,
+                        )  # fmt: skip
 
 
 def sigmoid(u):
