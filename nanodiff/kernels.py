@@ -1,9 +1,9 @@
-"""Numba loops on bare arrays: no classes, no allocation, no NumPy calls inside.
+"""Numba loops of convolution on bare arrays: no classes, no allocation.
 
-Every convolution here, its input gradient included, is one matrix product whose
-right-hand rows are overlapping slices of a string of pixels. A channel of a few
-images is laid out with one zero after every row and one zero row after every image
-(and above the first), so that a neighbouring pixel is a constant shift away:
+Every convolution here, its input gradient included, is a few matrix products whose
+right-hand rows are overlapping slices of a string of pixels. A channel of a few images
+is laid out row after row, with one zero after every row and one zero row after every
+image (and above the first), so that a neighbouring pixel is a constant shift away:
 
     two 2x2 images        their string, cut into rows of pitch R = W + 1
                           0 0 0
@@ -14,26 +14,26 @@ images is laid out with one zero after every row and one zero row after every im
                           g h 0
                           0 0 0
 
-    y[k, p] = b[k] + sum_m w[k, m] * string[offset[m] + p]      m = (channel, tap)
+    sums[k, p] = sum_m weight[k, m] * string[offset[m] + p]      m = (channel, tap)
 
 No edge cases, no im2col, and the innermost loop runs over hundreds of neighbouring
 pixels whatever the image size. What is computed in the zeros' places is dropped.
 
-A stride, and the nearest-neighbour upsampling before a convolution, only change the
-bookkeeping: a fine image of pitch 2 is split into its four phases (even and odd rows
-and columns), each of which is a string on the coarse grid. So `phases_in` is 2 for a
-strided convolution, `phases_out` is 2 for its input gradient and for an upsampling one.
+A channel may become several strings, its planes (`strings.py` says what for):
+PHASES  are parts of the image, each with every second row and every second column.
+TILES   are sums of rows, which halve the products of a 3x3 convolution: for 4 rows of
+        y, a column of 3 taps needs 6 products instead of 12. `tile_x`, `tile_dy` and
+        `tile_y` are the transforms B', A and A' of Winograd's F(4, 3), along the rows
+        (Lavin, Gray 2015, arXiv 1509.09308, section 4.1).
 
-Shapes: x (N, C, H, W), y (N, K, H', W'), grid (rows, columns) of the coarse grid,
-offset (phases_out**2, M), weight (phases_out**2, K/4, M/3, 12): blocks of 4 output
-channels by 3 taps, zero where K or M is no multiple. Scratch has one row per thread.
+Shapes: images (n, C, H, W), strings (C * planes, length), sums (planes * 4, length),
+offset (planes, M), blocks (planes, K/4, M/3, 12): weights of 4 output channels by 3
+taps, zero where K or M is no multiple. A layout is parts (P, 4), each the first row,
+the first column, and the steps down and across, and a kind: which sums to make of them.
+Scratch (strings, sums, room) has one row per thread.
 """
 
-import math
-
 import numba
-import numpy as np
-from numba.extending import overload
 from numpy import uint64
 
 # fastmath without "nnan" and "ninf": a NaN must stay visible to the training loop.
@@ -45,6 +45,9 @@ inline = numba.njit(fastmath=FAST, inline="always", **OPTIONS)  # hot: 10 % of a
 parallel = numba.njit(fastmath=FAST, parallel=True, **OPTIONS)
 
 ROWS, TAPS = 4, 3  # the block of output channels and taps that fits the registers
+LANES = 16  # strings are computed in whole vectors; a remainder would run one by one
+PHASES, TILES_X, TILES_DY, TILES_Y = 0, 1, 2, 3  # what the parts of a layout become
+ONE, TWO, THREE, FOUR = uint64(1), uint64(2), uint64(3), uint64(4)
 
 
 # Indices are unsigned inside the hot loops: an index that may be negative makes Numba
@@ -52,39 +55,175 @@ ROWS, TAPS = 4, 3  # the block of output channels and taps that fits the registe
 
 
 @jit
-def pack(images, strings, phases, pitch, span):
-    """Lay (g, C, H, W) images out as strings (C * phases**2, length)."""
-    g, C, H, W = images.shape
-    for c in range(C):
-        for i in range(phases):
-            for j in range(phases):
-                row = strings[(c * phases + i) * phases + j]
-                for n in range(g):
-                    for p in range(i, H, phases):
-                        pixels = images[n, c, p]
-                        start = uint64(pitch + 1 + n * span + (p // phases) * pitch)
-                        step, first = uint64(phases), uint64(j)
-                        for q in range(uint64((W - j + phases - 1) // phases)):
-                            row[start + q] = pixels[first + step * q]
+def clear(strings, length):
+    """Write zeros to the first `length` pixels of each string."""
+    for row in strings:
+        for p in range(uint64(length)):
+            row[p] = 0
+
+
+@inline
+def copy_row(source, s, target, t, width, room, bias):
+    """Copy `width` pixels and add a bias, eight at a time if there is room for that.
+
+    What is copied too much, the next row overwrites: rows must come in order.
+    """
+    # All eight are read before any is written, so that one instruction may do it; and
+    # `while`, as `range` with a step would divide. A row costs 4 cycles instead of 23.
+    begin, end, width, i = uint64(s), uint64(t), uint64(width), uint64(0)
+    if (width + uint64(7)) & ~uint64(7) <= uint64(room):
+        while i < width:
+            p, q = begin + i, end + i
+            a, b, c, d = source[p], source[p + ONE], source[p + TWO], source[p + THREE]
+            p += FOUR
+            e, f, g, h = source[p], source[p + ONE], source[p + TWO], source[p + THREE]
+            target[q] = a + bias
+            target[q + ONE] = b + bias
+            target[q + TWO] = c + bias
+            target[q + THREE] = d + bias
+            q += FOUR
+            target[q] = e + bias
+            target[q + ONE] = f + bias
+            target[q + TWO] = g + bias
+            target[q + THREE] = h + bias
+            i += uint64(8)
+    else:
+        while i < width:
+            target[end + i] = source[begin + i] + bias
+            i += ONE
+
+
+@inline
+def lay_out(pixels, image, H, W, string, part, start, rows, pitch):
+    """Copy some rows of the image that begins at pixels[image], a zero after each."""
+    first, left, down, across = part[0], part[1], part[2], part[3]
+    zero = pixels.dtype.type(0)
+    for i in range(rows):
+        h, at = first + i * down, start + i * pitch
+        if not 0 <= h < H:
+            for q in range(uint64(pitch)):
+                string[uint64(at) + q] = 0
+        elif across == 1:
+            begin = image + h * W
+            copy_row(pixels, begin, string, at, W, pixels.size - begin, zero)
+            for q in range(uint64(8)):  # also what was copied too much
+                string[uint64(at + W) + q] = 0
+        else:
+            q, n = uint64(at), uint64(image + h * W + left)
+            while n < uint64(image + (h + 1) * W):
+                string[q] = pixels[n]
+                q, n = q + uint64(1), n + uint64(across)
 
 
 @jit
-def unpack(sums, images, k, phases, phase, pitch, span):
-    """Write one string of sums to channel k, one phase, of (g, K, H, W) images."""
-    g, _, H, W = images.shape
-    i, j = phase // phases, phase % phases
-    for n in range(g):
-        for p in range(i, H, phases):
-            pixels = images[n, k, p]
-            start = uint64(n * span + (p // phases) * pitch)
-            step, first = uint64(phases), uint64(j)
-            for q in range(uint64((W - j + phases - 1) // phases)):
-                pixels[first + step * q] = sums[start + q]
+def pack(images, strings, layout, lead, pitch, span, room):
+    """Lay (n, C, H, W) images out as strings (C * planes, length)."""
+    N, C, H, W = images.shape
+    pixels = images.reshape(-1)
+    parts, kind = layout
+    P, down = len(parts), parts[0, 2]
+    rows, size = (H + down - 1) // down, strings.shape[1]
+    for c in range(C):
+        for j in range(P):
+            string = strings[c * P + j] if kind == PHASES else room[j]
+            for n in range(N):
+                lay_out(
+                    pixels, (n * C + c) * H * W, H, W,
+                    string, parts[j], lead + n * span, rows, pitch,
+                )  # fmt: skip
+        if kind == TILES_X:
+            tile_x(room, strings[6 * c : 6 * c + 6], size)
+        elif kind == TILES_DY:
+            tile_dy(room, strings[6 * c : 6 * c + 6], size)
+
+
+@jit
+def tile_x(rows, planes, size):
+    """Six planes of x, in tile i of an image, from its rows 4 i - 1 .. 4 i + 4."""
+    a, b, c, d, e, f = rows[0], rows[1], rows[2], rows[3], rows[4], rows[5]
+    p0, p1, p2 = planes[0], planes[1], planes[2]
+    p3, p4, p5 = planes[3], planes[4], planes[5]
+    two, four, five = a.dtype.type(2), a.dtype.type(4), a.dtype.type(5)
+    for p in range(uint64(size)):
+        p0[p] = four * a[p] - five * c[p] + e[p]
+        p5[p] = four * b[p] - five * d[p] + f[p]
+    for p in range(uint64(size)):
+        even, odd = e[p] - four * c[p], d[p] - four * b[p]
+        p1[p] = even + odd
+        p2[p] = even - odd
+    for p in range(uint64(size)):
+        even, odd = e[p] - c[p], two * (d[p] - b[p])
+        p3[p] = even + odd
+        p4[p] = even - odd
+
+
+@jit
+def tile_dy(rows, planes, size):
+    """Six planes of dy, in tile i of an image, from its rows 4 i .. 4 i + 3."""
+    a, b, c, d = rows[0], rows[1], rows[2], rows[3]
+    p0, p1, p2 = planes[0], planes[1], planes[2]
+    p3, p4, p5 = planes[3], planes[4], planes[5]
+    two, four = a.dtype.type(2), a.dtype.type(4)
+    for p in range(uint64(size)):
+        p0[p] = a[p]
+        p5[p] = d[p]
+    for p in range(uint64(size)):
+        even, odd = a[p] + c[p], b[p] + d[p]
+        p1[p] = even + odd
+        p2[p] = even - odd
+    for p in range(uint64(size)):
+        even, odd = a[p] + four * c[p], two * (b[p] + four * d[p])
+        p3[p] = even + odd
+        p4[p] = even - odd
+
+
+@jit
+def tile_y(sums, rows, size):
+    """Rows 4 i .. 4 i + 3 of y from the six planes of its sums, in tile i."""
+    s0, s1, s2 = sums[0], sums[ROWS], sums[2 * ROWS]
+    s3, s4, s5 = sums[3 * ROWS], sums[4 * ROWS], sums[5 * ROWS]
+    y0, y1, y2, y3 = rows[0], rows[1], rows[2], rows[3]
+    two, four, eight = s0.dtype.type(2), s0.dtype.type(4), s0.dtype.type(8)
+    for p in range(uint64(size)):
+        near, far = s1[p] + s2[p], s3[p] + s4[p]
+        y0[p] = s0[p] + near + far
+        y2[p] = near + four * far
+    for p in range(uint64(size)):
+        near, far = s1[p] - s2[p], s3[p] - s4[p]
+        y1[p] = near + two * far
+        y3[p] = near + eight * far + s5[p]
+
+
+@jit
+def unpack(sums, images, k, layout, pitch, span, bias, room):
+    """Write the sums of one channel, and its bias, to channel k of (n, K, H, W)."""
+    N, K, H, W = images.shape
+    pixels = images.reshape(-1)
+    parts, kind = layout
+    down, across = parts[0, 2], parts[0, 3]
+    rows = (H + down - 1) // down
+    if kind == TILES_Y:
+        tile_y(sums, room, sums.shape[1])
+    for n in range(N):
+        image = (n * K + k) * H * W
+        for i in range(rows):
+            at = n * span + i * pitch
+            for j in range(len(parts)):
+                row = sums[ROWS * j] if kind == PHASES else room[j]
+                h = i * down + parts[j, 0]
+                begin, end = image + h * W, image + H * W
+                if h < H and across == 1:
+                    copy_row(row, at, pixels, begin, W, end - begin, bias)
+                elif h < H:
+                    q, m = uint64(at), uint64(begin + parts[j, 1])
+                    while m < uint64(begin + W):
+                        pixels[m] = row[q] + bias
+                        q, m = q + uint64(1), m + uint64(across)
 
 
 @inline
 def add_products(sums, length, string, offset, m, w):
-    """Add to four rows of sums the 4 x 3 weights w times three slices of the string."""
+    """Add to four rows of sums the 4 x 3 weights w times three slices."""
     # Scalars, not w[i]: the compiler must not fear that the sums overwrite them.
     w00, w01, w02, w10, w11, w12 = w[0], w[1], w[2], w[3], w[4], w[5]
     w20, w21, w22, w30, w31, w32 = w[6], w[7], w[8], w[9], w[10], w[11]
@@ -124,174 +263,67 @@ def add_inner_products(out, length, string, offset, m, dy, r0, r1, r2, r3):
 
 
 @parallel
-def correlate(
-    x, weight, offset, bias, y, grid, phases_in, phases_out, group, x_s, sums
-):
-    """y = bias + the correlation of x with weight, on strings of `group` images."""
+def correlate(x, blocks, offset, bias, y, source, target, frame, scratch):
+    """y = bias + the correlation of x with blocks, on strings of `group` images."""
     N, K = x.shape[0], y.shape[1]
-    pitch = grid[1] + 1
-    span = (grid[0] + 1) * pitch
-    for block in numba.prange((N + group - 1) // group):
+    group, lead, pitch, span = frame
+    for b in numba.prange((N + group - 1) // group):
         thread = numba.get_thread_id()
-        strings, rows = x_s[thread], sums[thread]
-        first, last = block * group, min(N, (block + 1) * group)
-        pack(x[first:last], strings, phases_in, pitch, span)
+        strings, room = scratch[0][thread], scratch[1][thread]
+        sums, sums_room = scratch[2][thread], scratch[3][thread]
+        first, last = b * group, min(N, (b + 1) * group)
+        pack(x[first:last], strings, source, lead, pitch, span, room)  # fmt: skip
         string = strings.reshape(-1)
-        length = (last - first) * span
-        for phase in range(phases_out * phases_out):
-            for k in range(0, K, ROWS):
-                for i in range(ROWS):
-                    rows[i, :length] = bias[min(k + i, K - 1)]
+        length = ((last - first) * span + LANES - 1) // LANES * LANES
+        for k in range(0, K, ROWS):
+            clear(sums, length)
+            for plane in range(len(offset)):
+                rows = sums[plane * ROWS : (plane + 1) * ROWS]
                 for m in range(0, offset.shape[1], TAPS):
-                    w = weight[phase, k // ROWS, m // TAPS]
-                    add_products(rows, length, string, offset[phase], m, w)
-                for i in range(min(ROWS, K - k)):
-                    unpack(
-                        rows[i], y[first:last], k + i, phases_out, phase, pitch, span
-                    )
+                    w = blocks[plane, k // ROWS, m // TAPS]
+                    add_products(rows, length, string, offset[plane], m, w)
+            for i in range(min(ROWS, K - k)):
+                unpack(
+                    sums[i:, :length], y[first:last], k + i,
+                    target, pitch, span, bias[k + i],
+                    sums_room,
+                )  # fmt: skip
 
 
 @parallel
-def correlate_weight(
-    x, dy, offset, dweight, dbias, grid, phases_in, phases_out, group, x_s, dy_s
-):
-    """Add the gradients of `correlate`'s weight and bias, in partial sums."""
+def correlate_weight(x, dy, offset, dblocks, dbias, source, target, frame, scratch):
+    """Add the gradients of `correlate`'s blocks and bias, in partial sums."""
     # A fixed number of parts, each in a fixed order: the bits do not depend on threads.
-    N, K, parts = x.shape[0], dy.shape[1], dweight.shape[0]
-    pitch = grid[1] + 1
-    span = (grid[0] + 1) * pitch
+    N, K, parts = x.shape[0], dy.shape[1], dblocks.shape[0]
+    planes = len(offset)
+    group, lead, pitch, span = frame
     for part in numba.prange(parts):
         thread = numba.get_thread_id()
-        x_strings, dy_strings = x_s[thread], dy_s[thread]
+        x_strings, room = scratch[0][thread], scratch[1][thread]
+        dy_strings = scratch[2][thread]
         string, dy_string = x_strings.reshape(-1), dy_strings.reshape(-1)
-        row = phases_out * phases_out * dy_strings.shape[1]  # from channel to channel
+        size = dy_strings.shape[1]
         for first in range(part * group, N, parts * group):
             last = min(N, first + group)
-            pack(x[first:last], x_strings, phases_in, pitch, span)
-            pack(dy[first:last], dy_strings, phases_out, pitch, span)
-            length = (last - first) * span
-            for k in range(K):
-                dbias[part, k] += dy_string[k * row : (k + 1) * row].sum()
-            for phase in range(phases_out * phases_out):
-                start = phase * dy_strings.shape[1] + pitch + 1
+            if last - first < group:
+                clear(dy_strings, size)  # what an earlier, longer string left behind
+                clear(room, size)
+            pack(x[first:last], x_strings, source, lead, pitch, span, room)
+            pack(dy[first:last], dy_strings, target, lead, pitch, span, room)
+            length = ((last - first) * span + LANES - 1) // LANES * LANES
+            for n in range(first, last):
+                for k in range(K):
+                    dbias[part, k] += dy[n, k].sum()
+            for plane in range(planes):
                 for k in range(0, K, ROWS):
                     # rows beyond K repeat the last one; their products are dropped
-                    r0 = start + k * row
-                    r1 = start + min(k + 1, K - 1) * row
-                    r2 = start + min(k + 2, K - 1) * row
-                    r3 = start + min(k + 3, K - 1) * row
+                    r0 = (k * planes + plane) * size + lead
+                    r1 = (min(k + 1, K - 1) * planes + plane) * size + lead
+                    r2 = (min(k + 2, K - 1) * planes + plane) * size + lead
+                    r3 = (min(k + 3, K - 1) * planes + plane) * size + lead
                     for m in range(0, offset.shape[1], TAPS):
-                        out = dweight[part, phase, k // ROWS, m // TAPS]
+                        out = dblocks[part, plane, k // ROWS, m // TAPS]
                         add_inner_products(
-                            out, length, string, offset[phase], m, dy_string,
+                            out, length, string, offset[plane], m, dy_string,
                             r0, r1, r2, r3,
                         )  # fmt: skip
-
-
-def sigmoid(u):
-    """1 / (1 + exp(-u)); compiled for float32 in plain arithmetic, which vectorises."""
-    return 1 / (1 + np.exp(-u))
-
-
-@overload(sigmoid, jit_options={"fastmath": FAST})
-def _compile_sigmoid(u):
-    f = np.float32
-    log2_e, ln2_high, ln2_low = f(1.44269504), f(0.693359375), f(-2.12194440e-4)
-    c2, c3, c4, c5 = f(1 / 2), f(1 / 6), f(1 / 24), f(1 / 120)
-    c6, c7 = f(1 / 720), f(1 / 5040)
-
-    def single(u):
-        # exp(v) = 2^k exp(r) with |r| <= ln(2)/2, where the Taylor series to r^7 is
-        # exact to 1e-8; 2^k is made by its bits. No library call, so it vectorises.
-        v = min(max(-u, f(-87)), f(87))
-        k = np.floor(v * log2_e + f(0.5))
-        r = (v - k * ln2_high) - k * ln2_low
-        series = c4 + r * (c5 + r * (c6 + r * c7))
-        series = f(1) + r * (f(1) + r * (c2 + r * (c3 + r * series)))
-        power = np.int32((np.int32(k) + np.int32(127)) << np.int32(23)).view(np.float32)
-        return f(1) / (f(1) + series * power)
-
-    def double(u):
-        return 1 / (1 + math.exp(-u))
-
-    return single if u == numba.float32 else double
-
-
-@parallel
-def group_norm(x, scale, shift, groups, tiny, silu, y, mean, rstd):
-    """y = scale * (x - mean) * rstd + shift a group, then y * sigmoid(y) if silu.
-
-    scale, shift (N, C): one for each image and channel. mean, rstd (N, groups).
-    """
-    N, C = scale.shape
-    width = C // groups
-    zero = x.dtype.type(0)
-    pixels = x.reshape(N, C, -1)
-    out = y.reshape(N, C, -1)
-    count = x.dtype.type(width * pixels.shape[2])
-    for i in numba.prange(N * groups):
-        n, g = i // groups, i % groups
-        block = pixels[n, g * width : (g + 1) * width].reshape(-1)
-        total = zero
-        for p in range(block.size):
-            total += block[p]
-        m = total / count
-        total = zero
-        for p in range(block.size):
-            total += (block[p] - m) * (block[p] - m)
-        r = x.dtype.type(1) / np.sqrt(total / count + tiny)
-        mean[n, g], rstd[n, g] = m, r
-        for c in range(g * width, (g + 1) * width):
-            a = scale[n, c] * r
-            b = shift[n, c] - m * a
-            row, target = pixels[n, c], out[n, c]
-            if silu:
-                for p in range(row.size):
-                    u = a * row[p] + b
-                    target[p] = u * sigmoid(u)
-            else:
-                for p in range(row.size):
-                    target[p] = a * row[p] + b
-
-
-@parallel
-def group_norm_backward(
-    x, scale, shift, groups, silu, mean, rstd, dy, dx, dscale, dshift
-):
-    """Write the gradients of `group_norm`, recomputing u and its sigmoid from x."""
-    N, C = scale.shape
-    width = C // groups
-    zero, one = x.dtype.type(0), x.dtype.type(1)
-    pixels, out = x.reshape(N, C, -1), dx.reshape(N, C, -1)
-    gradient = dy.reshape(N, C, -1)
-    count = x.dtype.type(width * pixels.shape[2])
-    for i in numba.prange(N * groups):
-        n, g = i // groups, i % groups
-        m, r = mean[n, g], rstd[n, g]
-        mean_d, mean_dx = zero, zero  # of d = dL/dxhat, and of d * xhat
-        for c in range(g * width, (g + 1) * width):
-            a = scale[n, c] * r
-            b = shift[n, c] - m * a
-            row, du, d = pixels[n, c], out[n, c], gradient[n, c]
-            total, moment = zero, zero
-            if silu:
-                for p in range(row.size):
-                    u = a * row[p] + b
-                    s = sigmoid(u)
-                    du[p] = d[p] * s * (one + u * (one - s))
-            else:
-                for p in range(row.size):
-                    du[p] = d[p]
-            for p in range(row.size):
-                total += du[p]
-                moment += du[p] * (row[p] - m)
-            dshift[n, c], dscale[n, c] = total, moment * r
-            mean_d += scale[n, c] * total / count
-            mean_dx += scale[n, c] * moment * r / count
-        for c in range(g * width, (g + 1) * width):
-            row, du = pixels[n, c], out[n, c]
-            a = scale[n, c] * r
-            # dx = r (d - mean(d) - xhat mean(d xhat)), and du holds dL/du = d / scale
-            slope, level = r * r * mean_dx, r * mean_d
-            for p in range(row.size):
-                du[p] = a * du[p] - level - (row[p] - m) * slope

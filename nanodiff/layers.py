@@ -11,7 +11,7 @@ checks.
 
 import numpy as np
 
-from nanodiff import kernels, strings
+from nanodiff import norm_kernels, strings
 
 
 class Layer:
@@ -145,31 +145,27 @@ class Conv2d(Layer):
         shape = (c_out, c_in, kernel, kernel)
         self.add_param("w", rng.standard_normal(shape) / np.sqrt(np.prod(shape[1:])))
         self.add_param("b", np.zeros(c_out))
-        self.taps = strings.strided(kernel, stride)
+        self.stride = stride
+        tiled = (kernel, stride) == (3, 1)
+        self.plan = strings.tiled() if tiled else strings.strided(kernel, stride)
 
     def forward(self, x):  # (N, C_in, H, W) -> (N, C_out, H', W')
         _expect(x, "x", ("N", self.w.shape[1], "H", "W"), self.w.dtype)
         self.cache = x
-        phases = self.taps.phases_out
-        size = [phases * n for n in self.taps.grid(*x.shape[2:])]
-        return strings.correlate(x, self.fold(), self.b, self.taps, size)
+        size = self.size(*x.shape[2:])
+        return strings.correlate(x, self.w, self.b, self.plan, size)
 
     def backward(self, dy):  # (N, C_out, H', W') -> (N, C_in, H, W)
-        x, w = self.cache, self.fold()
-        dw, self.db[...] = strings.correlate_weight(x, dy, self.taps)
-        self.unfold(dw)
-        # The input gradient is the same table read from output to input.
-        none = np.zeros(x.shape[1], x.dtype)
-        w = w.transpose(1, 0, 2)
-        return strings.correlate(dy, w, none, self.taps.transposed(), x.shape[2:])
-
-    def fold(self):
-        """The weight of every tap, (C_out, C_in, taps)."""
-        return self.w.reshape(*self.w.shape[:2], -1)
-
-    def unfold(self, dw):
-        """Write the parameter's gradient from the taps': the transpose of `fold`."""
+        x, plan = self.cache, self.plan
+        dw, self.db[...] = strings.correlate_weight(x, dy, plan)
         self.dw[...] = dw.reshape(self.w.shape)
+        none = np.zeros(x.shape[1], x.dtype)
+        w = self.w.swapaxes(0, 1)
+        return strings.correlate(dy, w, none, plan.transposed, x.shape[2:])
+
+    def size(self, H, W):
+        """(H', W') of the output."""
+        return -(-H // self.stride), -(-W // self.stride)
 
 
 class Downsample(Conv2d):
@@ -184,17 +180,11 @@ class Upsample(Conv2d):
 
     def __init__(self, c_in, c_out, *, rng):
         super().__init__(c_in, c_out, rng=rng)
-        self.taps = strings.upsampling()
+        self.plan = strings.upsampling()
 
-    def fold(self):
-        fold = strings.FOLD.astype(self.w.dtype)
-        folded = np.einsum("iar,jbs,kcrs->kciajb", fold, fold, self.w, optimize=True)
-        return folded.reshape(*self.w.shape[:2], -1)
-
-    def unfold(self, dw):
-        fold = strings.FOLD.astype(dw.dtype)
-        dw = dw.reshape(*dw.shape[:2], 2, 2, 2, 2)
-        np.einsum("iar,jbs,kciajb->kcrs", fold, fold, dw, optimize=True, out=self.dw)
+    def size(self, H, W):
+        """(H', W') of the output."""
+        return 2 * H, 2 * W
 
 
 class GroupNorm(Layer):
@@ -227,7 +217,7 @@ class GroupNorm(Layer):
         y = np.empty_like(x)
         mean = np.empty((len(x), self.groups), x.dtype)
         rstd = np.empty_like(mean)
-        kernels.group_norm(
+        norm_kernels.group_norm(
             x,
             scale,
             shift,
@@ -245,7 +235,7 @@ class GroupNorm(Layer):
         x, scale, shift, mean, rstd, modulated = self.cache
         dx = np.empty_like(x)
         dscale, dshift = np.empty_like(scale), np.empty_like(shift)
-        kernels.group_norm_backward(
+        norm_kernels.group_norm_backward(
             x, scale, shift, self.groups, self.silu, mean, rstd,
             np.ascontiguousarray(dy), dx, dscale, dshift,
         )  # fmt: skip

@@ -1,46 +1,101 @@
-"""Convolutions as tables of taps for the string kernels: bookkeeping only, no maths.
+"""Convolutions as plans for the string kernels: bookkeeping, and one algebraic trick.
 
-A tap says: output phase `out` receives weight number `index` times input phase `plane`,
-`down` coarse rows below and `right` coarse columns to the right. The same table, read
-backwards, is the input gradient. See `kernels.py` for the picture of a string.
+A plan says into which planes the channels of input and output are laid out, which taps
+lead from one to the other, and which matrix makes the weights of the taps from a 3x3
+kernel. The kernels (see the picture in `kernels.py`) know nothing else, so that four
+convolutions, and their gradients, are the same two loops:
 
-Shapes: x (N, C, H, W), weight (K, C, taps), bias (K,), y (N, K, H', W').
+strided     one tap for each weight. A stride of 2 reads the image as four phases: even
+            and odd rows, even and odd columns, each a string on the coarse grid.
+upsampling  nearest-neighbour upsampling and a 3x3 convolution write four phases, each
+            a 2x2 convolution of the coarse image: 16 products instead of 36.
+tiled       3x3, stride 1, with half the products: for 4 rows of output, a column of 3
+            taps is 6 products of sums of rows instead of 12 (Winograd).
+
+Shapes: x (N, C, H, W), weight (K, C, kernel, kernel), bias (K,), y (N, K, H', W').
 """
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numba
 import numpy as np
 
-from nanodiff import kernels
+from nanodiff import kernels, weight_kernels
 
-PIXELS = 900  # of a string: four of its rows of sums and three slices fit a 32 kB cache
+PIXELS = 420  # of a string: short enough that all channels' fit a 1 MB cache
 PARTS = 8  # partial sums of a weight gradient: a constant, so that the bits are too
-LINE = 64  # bytes of a cache line
+
+# y = A' (G w * B' x) for 4 rows of output, 3 taps and 6 rows of input, where * is by
+# element; B' and A are in `kernels.py`. All follow from values of polynomials at 0, 1,
+# -1, 2, -2 and infinity. Lavin, Gray 2015, arXiv 1509.09308, section 4.1, F(4, 3).
+G = np.array([
+    [6, 0, 0], [-4, -4, -4], [-4, 4, -4], [1, 2, 4], [1, -2, 4], [0, 0, 24],
+]) / 24  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Taps:
-    """A convolution's taps as a table, and the phases of its input and its output."""
+@dataclass(frozen=True, eq=False)
+class Layout:
+    """How a channel becomes planes: its parts (first row, first column), then sums."""
 
-    phases_in: int
-    phases_out: int
-    table: tuple  # of (out, index, plane, down, right)
+    parts: tuple
+    down: int = 1
+    across: int = 1
+    kind: int = kernels.PHASES
 
+    @property
+    def planes(self):
+        return len(self.parts) if self.kind == kernels.PHASES else len(G)
+
+    @cached_property
+    def arrays(self):
+        """What the kernels take for a layout."""
+        return np.array([(*part, self.down, self.across) for part in self.parts]), (
+            self.kind
+        )
+
+
+PLAIN = Layout(((0, 0),))
+PHASES = Layout(((0, 0), (0, 1), (1, 0), (1, 1)), down=2, across=2)
+X_TILES = Layout(tuple((i - 1, 0) for i in range(6)), 4, 1, kernels.TILES_X)
+DY_TILES = Layout(tuple((i, 0) for i in range(4)), 4, 1, kernels.TILES_DY)
+Y_TILES = Layout(tuple((i, 0) for i in range(4)), 4, 1, kernels.TILES_Y)
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """A convolution, as the kernels do it.
+
+    table: taps (output plane, weight, input plane, rows down, columns right), counted
+    on the coarse grid. fold (weights, kernel^2): makes the taps' weights. source,
+    target: layouts of x and y; of dy in the weight gradient: `slope`.
+    """
+
+    table: tuple
+    fold: np.ndarray
+    source: Layout = PLAIN
+    target: Layout = PLAIN
+    slope: Layout = PLAIN
+
+    @cached_property
     def transposed(self):
-        """The taps of the input gradient: from output to input, the other way."""
+        """The plan of the input gradient, for weights whose channels are swapped."""
+        if self.source is X_TILES:  # a 3x3 convolution with the kernel turned round
+            return Plan(self.table, self.fold[:, ::-1], X_TILES, Y_TILES, DY_TILES)
         table = tuple((p, i, o, -down, -right) for o, i, p, down, right in self.table)
-        return Taps(self.phases_out, self.phases_in, table)
+        return Plan(table, self.fold, self.target, self.source)
 
     def grid(self, H, W):
-        """The coarse grid (rows, columns) of an input of H by W pixels."""
-        return -(-H // self.phases_in), -(-W // self.phases_in)
+        """Rows, columns and rows between images of the strings of H by W pixels."""
+        gap = (
+            self.source.kind == kernels.PHASES
+        )  # tiles have no neighbours above and below
+        return -(-H // self.source.down), -(-W // self.source.across), int(gap)
 
 
 @lru_cache
 def strided(kernel, stride):
-    """The taps of a kernel x kernel convolution, padding (kernel - 1) / 2.
+    """The plan of a kernel x kernel convolution, padding (kernel - 1) / 2.
 
     >>> strided(1, 1).table
     ((0, 0, 0, 0, 0),)
@@ -51,122 +106,127 @@ def strided(kernel, stride):
             down, i = divmod(r - margin, stride)  # input row = stride * (p + down) + i
             right, j = divmod(s - margin, stride)
             table.append((0, r * kernel + s, i * stride + j, down, right))
-    return Taps(stride, 1, tuple(table))
+    return Plan(tuple(table), np.eye(kernel**2), PLAIN if stride == 1 else PHASES)
 
 
 @lru_cache
 def upsampling():
-    """The taps of nearest 2x upsampling and a 3x3 convolution: four 2x2 convolutions.
+    """The plan of nearest 2x upsampling and a 3x3 convolution: four 2x2 convolutions.
 
     Of three fine neighbours, two always lie on the same coarse pixel: an even row sees
-    coarse rows -1, 0, 0 and an odd row 0, 0, 1. Adding their weights first (`FOLD`)
-    leaves 16 products a coarse pixel instead of 36.
+    coarse rows -1, 0, 0 and an odd row 0, 0, 1. Their weights are added first.
     """
+    # lies[i, a, r]: does tap r of an output row of parity i lie on coarse tap a?
+    lies = np.array([[[1, 0, 0], [0, 1, 1]], [[1, 1, 0], [0, 0, 1]]])
+    fold = np.einsum("iar,jbs->iajbrs", lies, lies).reshape(16, 9)
     table = []
     for index, (i, a, j, b) in enumerate(np.ndindex(2, 2, 2, 2)):
         table.append((2 * i + j, index, 0, a + i - 1, b + j - 1))
-    return Taps(1, 2, tuple(table))
+    return Plan(tuple(table), fold, target=PHASES, slope=PHASES)
 
 
-# FOLD[i, a, r]: does fine tap r of an output row of parity i lie on its coarse tap a?
-FOLD = np.array([[[1, 0, 0], [0, 1, 1]], [[1, 1, 0], [0, 0, 1]]])
+@lru_cache
+def tiled():
+    """The plan of a 3x3 convolution with half the products: Winograd's, along rows."""
+    table = [(i, 3 * i + s, i, 0, s - 1) for i in range(6) for s in range(3)]
+    return Plan(tuple(table), np.kron(G, np.eye(3)), X_TILES, Y_TILES, DY_TILES)
 
 
-def correlate(x, weight, bias, taps, size):
-    """The convolution of x by a table of taps, as images (N, K, *size)."""
+def correlate(x, weight, bias, plan, size):
+    """The convolution of x by a plan, as images (N, K, *size)."""
     N, C, H, W = x.shape
-    K, grid = weight.shape[0], taps.grid(H, W)
-    group, span, length = _string(N, *grid)
-    offset, index = _offsets(taps, C, grid[1] + 1, length)
-    x_s = _scratch(C * taps.phases_in**2, length, x.dtype)
-    sums = _scratch(kernels.ROWS, group * span, x.dtype, pad=True)
+    K = len(weight)
+    frame, length, rows = _frame(N, *plan.grid(H, W))
+    offset, index = _offsets(plan, C, frame, length)
     y = np.empty((N, K, *size), x.dtype)
-    blocks = _blocked(weight, index)
+    blocks = np.zeros(_blocks(offset, K), x.dtype)
+    folded = plan.fold.astype(x.dtype) @ weight.reshape(K * C, -1).T
+    weight_kernels.block(folded.reshape(-1, K, C), index, blocks)
+    scratch = (
+        _scratch(C * plan.source.planes, length, x.dtype),
+        _scratch(len(plan.source.parts), length, x.dtype),
+        _scratch(kernels.ROWS * len(offset), rows, x.dtype),
+        _scratch(len(plan.target.parts), rows, x.dtype),
+    )
     kernels.correlate(
-        np.ascontiguousarray(x), blocks, offset, bias, y, grid,
-        taps.phases_in, taps.phases_out, group, x_s, sums,
+        np.ascontiguousarray(x), blocks, offset, bias, y,
+        plan.source.arrays, plan.target.arrays, frame, scratch,
     )  # fmt: skip
     return y
 
 
-def correlate_weight(x, dy, taps):
-    """The gradients (weight (K, C, taps), bias (K,)) of `correlate`, from dy."""
+def correlate_weight(x, dy, plan):
+    """The gradients (weight (K, C, kernel^2), bias (K,)) of `correlate`, from dy."""
     N, C, H, W = x.shape
-    K, grid = dy.shape[1], taps.grid(H, W)
-    group, _, length = _string(N, *grid)
-    offset, index = _offsets(taps, C, grid[1] + 1, length)
-    x_s = _scratch(C * taps.phases_in**2, length, x.dtype)
-    dy_s = _scratch(K * taps.phases_out**2, length, x.dtype)
-    rows, columns = -(-K // kernels.ROWS), offset.shape[1] // kernels.TAPS
-    parts = min(PARTS, -(-N // group))
-    blocks = np.zeros((parts, len(offset), rows, columns, 12), x.dtype)
+    K = dy.shape[1]
+    frame, length, _ = _frame(N, *plan.grid(H, W))
+    offset, index = _offsets(plan, C, frame, length)
+    scratch = (
+        _scratch(C * plan.source.planes, length, x.dtype),
+        _scratch(max(len(plan.source.parts), len(plan.slope.parts)), length, x.dtype),
+        _scratch(K * plan.slope.planes, length, x.dtype),
+    )
+    parts = min(PARTS, -(-N // frame[0]))
+    dblocks = np.zeros((parts, *_blocks(offset, K)), x.dtype)
     dbias = np.zeros((parts, K), x.dtype)
     kernels.correlate_weight(
-        np.ascontiguousarray(x), np.ascontiguousarray(dy), offset, blocks, dbias, grid,
-        taps.phases_in, taps.phases_out, group, x_s, dy_s,
+        np.ascontiguousarray(x), np.ascontiguousarray(dy), offset, dblocks, dbias,
+        plan.source.arrays, plan.slope.arrays, frame, scratch,
     )  # fmt: skip
-    return _unblocked(blocks.sum(0), index, K, C, len(taps.table)), dbias.sum(0)
-
-
-def _string(N, rows, columns):
-    """Images a string, its pixels an image, and its length with the zeros around."""
-    pitch = columns + 1
-    span = (rows + 1) * pitch
-    group = min(N, max(1, round(PIXELS / span)))
-    return group, span, group * span + 2 * pitch + 2
+    folded = np.zeros((len(plan.fold), K, C), x.dtype)
+    weight_kernels.unblock(dblocks.sum(0), index, folded)
+    dweight = plan.fold.T.astype(x.dtype) @ folded.reshape(-1, K * C)
+    return dweight.T.reshape(K, C, -1), dbias.sum(0)
 
 
 @lru_cache(maxsize=256)
-def _offsets(taps, C, pitch, length):
-    """Offsets (phases, M) into the strings, weight index (phases, taps); -1 is none."""
-    phases, planes = taps.phases_out**2, taps.phases_in**2
-    rows = [[tap for tap in taps.table if tap[0] == phase] for phase in range(phases)]
+def _frame(N, rows, columns, gap):
+    """(images a string, first pixel, pitch, pixels an image), lengths of the strings.
+
+    The first length has zeros around, the second is of the sums.
+    """
+    pitch = columns + 1
+    span = (rows + gap) * pitch
+    strings = max(1, round(N * span / PIXELS))
+    strings += strings % 2 and strings > 1  # as many for each of two cores
+    group = -(-N // strings)
+    lead, body = _whole(pitch + 1), _whole(group * span)
+    return (group, lead, pitch, span), lead + body + lead, body
+
+
+@lru_cache(maxsize=256)
+def _offsets(plan, C, frame, length):
+    """Offsets (planes, M) into the strings, weight index (planes, taps); -1 is none."""
+    _, lead, pitch, _ = frame
+    planes = range(plan.target.planes)
+    rows = [[tap for tap in plan.table if tap[0] == plane] for plane in planes]
     most = max(len(row) for row in rows)
-    index = np.full((phases, most), -1)
-    shift = np.zeros((phases, most), np.int64)
-    for phase, row in enumerate(rows):
+    index = np.full((len(rows), most), -1)
+    shift = np.zeros((len(rows), most), np.int64)
+    for o, row in enumerate(rows):
         for n, (_, i, plane, down, right) in enumerate(row):
-            index[phase, n] = i
-            shift[phase, n] = plane * length + (down + 1) * pitch + right + 1
-    offset = shift[:, None] + np.arange(C)[:, None] * planes * length
-    offset = offset.reshape(phases, C * most)
-    spare = -offset.shape[1] % kernels.TAPS
-    return np.pad(offset, ((0, 0), (0, spare))), index
+            index[o, n] = i
+            shift[o, n] = plane * length + lead + down * pitch + right
+    channel = np.arange(C)[:, None] * plan.source.planes * length
+    offset = (shift[:, None] + channel).reshape(len(rows), C * most)
+    return np.pad(offset, ((0, 0), (0, -offset.shape[1] % kernels.TAPS))), index
 
 
-def _blocked(weight, index):
-    """Weights (K, C, taps) as blocks (phases, K/4, M/3, 12), filled up with zeros."""
-    K, C, _ = weight.shape
-    phases, n = index.shape
-    taken = np.where(index >= 0, weight[:, :, index], weight.dtype.type(0))
-    matrix = taken.transpose(2, 0, 1, 3).reshape(phases, K, C * n)
-    spare = (0, 0), (0, -K % kernels.ROWS), (0, -(C * n) % kernels.TAPS)
-    matrix = np.pad(matrix, spare)
-    blocks = matrix.reshape(
-        phases, -1, kernels.ROWS, matrix.shape[2] // 3, kernels.TAPS
-    )
-    blocks = np.ascontiguousarray(blocks.transpose(0, 1, 3, 2, 4))
-    return blocks.reshape(*blocks.shape[:3], kernels.ROWS * kernels.TAPS)
+def _blocks(offset, K):
+    """The shape of the blocks of weights."""
+    planes, M = offset.shape
+    rows, taps = kernels.ROWS, kernels.TAPS
+    return planes, -(-K // rows), M // taps, rows * taps
 
 
-def _unblocked(blocks, index, K, C, taps):
-    """The inverse of `_blocked`: blocks of weight gradients as (K, C, taps)."""
-    phases, rows, columns, _ = blocks.shape
-    n = index.shape[1]
-    matrix = blocks.reshape(phases, rows, columns, kernels.ROWS, kernels.TAPS)
-    matrix = matrix.transpose(0, 1, 3, 2, 4).reshape(phases, 4 * rows, 3 * columns)
-    found = matrix[:, :K, : C * n].reshape(phases, K, C, n).transpose(1, 2, 0, 3)
-    dweight = np.empty((K, C, taps), blocks.dtype)
-    dweight[:, :, index[index >= 0]] = found[:, :, index >= 0]
-    return dweight
+def _whole(n):
+    """n pixels, filled up to whole vectors."""
+    return -(-n // kernels.LANES) * kernels.LANES
 
 
-def _scratch(rows, length, dtype, pad=False):
-    """A zeroed (threads, rows, length) array; padded rows start on cache lines."""
-    line = LINE // dtype.itemsize
-    if pad:  # rows of sums that straddle lines cost 15 % (28x28, 32 channels)
-        length = -(-length // line) * line + line
+def _scratch(rows, length, dtype):
+    """A zeroed (threads, rows, length) array, each row on a cache line of its own."""
     shape = (numba.get_num_threads(), rows, length)
-    room = np.zeros(int(np.prod(shape)) + line, dtype)
-    start = -room.ctypes.data // dtype.itemsize % line
-    return room[start : room.size - line + start].reshape(shape)
+    room = np.zeros(int(np.prod(shape)) + kernels.LANES, dtype)
+    start = -room.ctypes.data % 64 // dtype.itemsize
+    return room[start : start + int(np.prod(shape))].reshape(shape)

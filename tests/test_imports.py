@@ -7,9 +7,9 @@ import nanodiff
 
 FOLDER = Path(nanodiff.__file__).parent
 LEVEL = {
-    "kernels": 1, "schedule": 1, "optim": 1, "data": 1, "gradcheck": 1, "viz": 1,
-    "strings": 2, "checkpoint": 2, "layers": 3, "ddpm": 3, "ddim": 3, "unet": 4,
-    "train": 5,
+    "kernels": 1, "norm_kernels": 1, "schedule": 1, "optim": 1, "data": 1,
+    "gradcheck": 1, "viz": 1, "weight_kernels": 2, "checkpoint": 2, "strings": 3,
+    "ddpm": 3, "ddim": 3, "layers": 4, "unet": 5, "train": 6,
 }  # fmt: skip
 
 

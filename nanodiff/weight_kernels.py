@@ -1,0 +1,47 @@
+"""Numba loops that sort the weights of taps into the blocks that `kernels.py` reads.
+
+Shapes: weight (taps, K, C), index (planes, n): which tap is the n-th of a plane, or -1;
+blocks (planes, K/4, M/3, 12), where m = c n + ... counts channels and their taps.
+"""
+
+import numba
+from numpy import uint64
+
+from nanodiff.kernels import ROWS, TAPS
+
+jit = numba.njit(cache=True, error_model="numpy")
+THREE, TWELVE = uint64(TAPS), uint64(ROWS * TAPS)
+
+
+@jit
+def block(weight, index, blocks):
+    """Sort the weights (taps, K, C) into blocks; index[plane, n] is a tap, or -1."""
+    _, K, C = weight.shape
+    planes, taps = index.shape
+    flat = blocks.reshape(planes, blocks.shape[1], -1)
+    for plane in range(planes):
+        for k in range(K):
+            row, column = flat[plane, k // ROWS], uint64(k % ROWS * TAPS)
+            for n in range(taps):
+                if index[plane, n] >= 0:
+                    w, m = weight[index[plane, n], k], uint64(n)
+                    for c in range(uint64(C)):
+                        row[m // THREE * TWELVE + column + m % THREE] = w[c]
+                        m += uint64(taps)
+
+
+@jit
+def unblock(blocks, index, weight):
+    """Add blocks to the weights (taps, K, C) that `block` took them from."""
+    _, K, C = weight.shape
+    planes, taps = index.shape
+    flat = blocks.reshape(planes, blocks.shape[1], -1)
+    for plane in range(planes):
+        for k in range(K):
+            row, column = flat[plane, k // ROWS], uint64(k % ROWS * TAPS)
+            for n in range(taps):
+                if index[plane, n] >= 0:
+                    w, m = weight[index[plane, n], k], uint64(n)
+                    for c in range(uint64(C)):
+                        w[c] += row[m // THREE * TWELVE + column + m % THREE]
+                        m += uint64(taps)
