@@ -13,6 +13,7 @@ Shapes: xt, eps_hat, z are equal, (N, ...). `model(xt, t)` is any callable.
 
 import numpy as np
 
+from nanodiff.prediction import split
 from nanodiff.schedule import at, predict_eps, predict_x0, times
 
 
@@ -27,6 +28,26 @@ def timesteps(T, steps):
     if not isinstance(steps, int | np.integer) or not 1 <= steps <= T:
         raise ValueError(f"steps is {steps!r}, expected an integer in 1..T = 1..{T}")
     return [T - i * T // steps for i in range(steps)] + [0]
+
+
+def falling(steps, T):
+    """Return the falling list of times that `steps`, a number or a list, stands for.
+
+    Raises ValueError unless it falls strictly from at most T to 0.
+
+    >>> falling(3, 9), falling([9, 1, 0], 9)
+    ([9, 6, 3, 0], [9, 1, 0])
+    """
+    if np.ndim(steps) == 0:
+        return timesteps(T, steps)
+    found = [int(t) for t in steps]
+    ends = len(found) >= 2 and found[-1] == 0 and found[0] <= T
+    if not ends or any(t <= s for t, s in zip(found, found[1:], strict=False)):
+        raise ValueError(
+            f"steps is {found}, expected a strictly falling list from at most "
+            f"T = {T} to 0"
+        )
+    return found
 
 
 def step(schedule, xt, t, s, eps_hat, eta=0.0, z=None, clip=None):
@@ -49,6 +70,10 @@ def step(schedule, xt, t, s, eps_hat, eta=0.0, z=None, clip=None):
     if np.any(np.asarray(s) >= t):
         raise ValueError(f"s is {s}, expected below t, which is {t}")
     x0_hat = predict_x0(schedule, xt, t, eps_hat)
+    return _step(schedule, xt, t, s, x0_hat, eps_hat, eta, z, clip)
+
+
+def _step(schedule, xt, t, s, x0_hat, eps_hat, eta, z, clip):
     if clip is not None:
         x0_hat = np.clip(x0_hat, -clip, clip)
         eps_hat = predict_eps(schedule, xt, t, x0_hat)
@@ -62,67 +87,55 @@ def step(schedule, xt, t, s, eps_hat, eta=0.0, z=None, clip=None):
     return xs if z is None else xs + times(sigma, z)
 
 
-def sample(model, schedule, xT, steps=50, eta=0.0, rng=None, clip=None):
+def sample(model, schedule, xT, steps=50, eta=0.0, rng=None, clip=None, predicts="eps"):
     """Yield (s, xs) after each step, the last of them (0, x_0).
 
     xT: standard normal, of the shape and dtype wanted. steps: how many, 1..T, or the
     times themselves, a strictly falling list that ends in 0. eta, clip: see `step`.
-    rng: a `np.random.Generator`, needed if eta > 0. Raises ValueError, at once, if any
-    of these does not fit.
+    rng: a `np.random.Generator`, needed if eta > 0. predicts: what the model says,
+    "eps", "x0" or "v". Raises ValueError, at once, if any of these does not fit.
 
     >>> from nanodiff.schedule import linear
     >>> zero = lambda xt, t: 0 * xt
     >>> [s for s, xs in sample(zero, linear(100), np.ones((1, 2)), [100, 17, 5, 0])]
     [17, 5, 0]
     """
-    times_ = _checked(steps, schedule.T)
+    times_ = falling(steps, schedule.T)
     if not 0 <= eta <= 1:
         raise ValueError(f"eta is {eta}, expected 0..1")
     if eta > 0 and rng is None:
         raise ValueError(f"rng is None, expected a Generator, as eta is {eta}")
-    return _sample(model, schedule, xT, times_, eta, rng, clip)
+    return _sample(model, schedule, xT, times_, eta, rng, clip, predicts)
 
 
-def _sample(model, schedule, xt, times_, eta, rng, clip):
+def _sample(model, schedule, xt, times_, eta, rng, clip, predicts):
     for t, s in zip(times_, times_[1:], strict=False):
         z = rng.standard_normal(xt.shape).astype(xt.dtype) if eta > 0 else None
-        xt = step(schedule, xt, t, s, model(xt, t), eta, z, clip)
+        x0_hat, eps_hat = split(schedule, xt, t, model(xt, t), predicts)
+        xt = _step(schedule, xt, t, s, x0_hat, eps_hat, eta, z, clip)
         yield s, xt
 
 
-def invert(model, schedule, x0, steps=50):
+def invert(model, schedule, x0, steps=50, predicts="eps"):
     """Yield (t, xt) upwards, the last of them the noise x_T that DDIM turns into x0.
 
     It reads the deterministic step (eta = 0) from s to t: x0_hat and eps_hat are taken
     at x_s, and x_t is where `q_sample` puts them (DDIM section 5.4). At s = 0, where no
-    network has been trained, the model is asked for t = 1. steps: as in `sample`.
+    network has been trained, the model is asked for t = 1. steps, predicts: as in
+    `sample`.
 
     >>> from nanodiff.schedule import linear
     >>> zero = lambda xt, t: 0 * xt
     >>> [t for t, xt in invert(zero, linear(100), np.ones((1, 2)), steps=4)]
     [25, 50, 75, 100]
     """
-    return _invert(model, schedule, x0, _checked(steps, schedule.T)[::-1])
+    return _invert(model, schedule, x0, falling(steps, schedule.T)[::-1], predicts)
 
 
-def _invert(model, schedule, xs, times_):
+def _invert(model, schedule, xs, times_, predicts):
     for s, t in zip(times_, times_[1:], strict=False):
-        eps_hat = model(xs, max(s, 1))
+        _, eps_hat = split(schedule, xs, max(s, 1), model(xs, max(s, 1)), predicts)
         x0_hat = predict_x0(schedule, xs, s, eps_hat)
         alpha_bar = at(schedule.alpha_bar, t, xs)
         xs = times(np.sqrt(alpha_bar), x0_hat) + times(np.sqrt(1 - alpha_bar), eps_hat)
         yield t, xs
-
-
-def _checked(steps, T):
-    """The falling list of times that `steps` stands for, or ValueError."""
-    if np.ndim(steps) == 0:
-        return timesteps(T, steps)
-    falling = [int(t) for t in steps]
-    ends = len(falling) >= 2 and falling[-1] == 0 and falling[0] <= T
-    if not ends or any(t <= s for t, s in zip(falling, falling[1:], strict=False)):
-        raise ValueError(
-            f"steps is {falling}, expected a strictly falling list from at most "
-            f"T = {T} to 0"
-        )
-    return falling

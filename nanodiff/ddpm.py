@@ -12,6 +12,7 @@ with its context bound, or an exact formula.
 
 import numpy as np
 
+from nanodiff.prediction import split
 from nanodiff.schedule import at, posterior, predict_x0, times
 
 
@@ -30,6 +31,10 @@ def step(schedule, xt, t, eps_hat, z, variance="beta_tilde", clip=None):
     [[1.0005, 1.0005]]
     """
     x0_hat = predict_x0(schedule, xt, t, eps_hat)
+    return _step(schedule, xt, t, x0_hat, z, variance, clip)
+
+
+def _step(schedule, xt, t, x0_hat, z, variance, clip):
     if clip is not None:
         x0_hat = np.clip(x0_hat, -clip, clip)
     mean, beta_tilde = posterior(schedule, x0_hat, xt, t)
@@ -42,11 +47,12 @@ def step(schedule, xt, t, eps_hat, z, variance="beta_tilde", clip=None):
     return mean + times(sigma, z)
 
 
-def sample(model, schedule, xT, rng, variance="beta_tilde", clip=None):
+def sample(model, schedule, xT, rng, variance="beta_tilde", clip=None, predicts="eps"):
     """Yield (t, xt) after each of the T steps, from (T - 1, x_{T-1}) to (0, x_0).
 
     xT: standard normal, of the shape and dtype wanted. rng: a `np.random.Generator` for
-    the added noise. variance, clip: see `step`.
+    the added noise. variance, clip: see `step`. predicts: what the model says, "eps",
+    "x0" or "v".
 
     >>> from nanodiff.schedule import linear
     >>> rng = np.random.default_rng(0)
@@ -57,5 +63,6 @@ def sample(model, schedule, xT, rng, variance="beta_tilde", clip=None):
     xt = xT
     for t in range(schedule.T, 0, -1):
         z = rng.standard_normal(xt.shape).astype(xt.dtype)
-        xt = step(schedule, xt, t, model(xt, t), z, variance, clip)
+        x0_hat, _ = split(schedule, xt, t, model(xt, t), predicts)
+        xt = _step(schedule, xt, t, x0_hat, z, variance, clip)
         yield t - 1, xt

@@ -21,9 +21,10 @@ VISIBLE = 2e-3  # alpha_bar above this at T leaves a signal that the eye can see
 class Schedule:
     """The tables that follow from beta, the only one that is chosen.
 
-    beta: the T values for t = 1..T, each inside (0, 1); or the whole table of T + 1
-    values that starts with 0. Raises ValueError otherwise. Warns if alpha_bar[T] is
-    over 0.002: then x_T is not noise, and sampling starts from what training never saw.
+    beta: the T values for t = 1..T, each inside (0, 1), the last may be 1; or the whole
+    table of T + 1 values that starts with 0. Raises ValueError otherwise. Warns if
+    alpha_bar[T] is over 0.002: then x_T is not noise, and sampling starts from what
+    training never saw.
 
     Attributes, each read-only, float64 and of length T + 1:
     beta        variance of the noise that step t adds
@@ -44,6 +45,7 @@ class Schedule:
         if beta[0] != 0:
             beta = np.concatenate([[0.0], beta])
         inside = (beta[1:] > 0) & (beta[1:] < 1)  # NaN is not
+        inside[-1:] |= beta[-1:] == 1  # zero terminal SNR: x_T is pure noise
         if not inside.all() or beta.size == 1:
             found = beta[1:][~inside][:1]
             raise ValueError(
@@ -98,6 +100,60 @@ def cosine(T, offset=0.008):
     return Schedule(np.minimum(1 - alpha_bar[1:] / alpha_bar[:-1], 0.999))
 
 
+def quadratic(T):
+    """Return the quadratic ("scaled linear") schedule: sqrt(beta) is linear.
+
+    beta_t from 0.85 / T to 12 / T, whose roots rise in equal steps (latent diffusion,
+    Rombach et al. 2021, arXiv 2112.10752; their T is 1000). Raises ValueError for
+    T <= 12, where beta would reach 1. It leaves more signal at T than `linear` does,
+    and warns of it.
+
+    >>> import warnings
+    >>> with warnings.catch_warnings(action="ignore"):
+    ...     quadratic(1000).beta[[1, 1000]].round(6).tolist()
+    [0.00085, 0.012]
+    """
+    _check_T(T)
+    if T <= 12:
+        raise ValueError(f"T is {T}, expected more than 12: beta_T = 12 / T reaches 1")
+    return Schedule(np.linspace(0.00085**0.5, 0.012**0.5, T) ** 2 * (1000 / T))
+
+
+def sigmoid(T, start=-3.0, end=3.0):
+    """Return the sigmoid schedule: alpha_bar falls as a logistic curve.
+
+    alpha_bar_t = (s(end) - s(u_t)) / (s(end) - s(start)), u_t = start + (end - start)
+    t / T, s(u) = 1 / (1 + exp(-u)), and beta at most 0.999. Jabri, Fleet, Chen 2022,
+    arXiv 2212.11972, Algorithm 1 (with tau 1). Raises ValueError unless start < end.
+
+    >>> sigmoid(4).alpha_bar.round(3).tolist()
+    [1.0, 0.849, 0.5, 0.151, 0.0]
+    """
+    _check_T(T)
+    if not start < end:
+        raise ValueError(f"start is {start}, expected below end, which is {end}")
+    curve = 1 / (1 + np.exp(-np.linspace(start, end, T + 1)))
+    alpha_bar = (curve[-1] - curve) / (curve[-1] - curve[0])
+    return Schedule(np.minimum(1 - alpha_bar[1:] / alpha_bar[:-1], 0.999))
+
+
+def zero_terminal(schedule):
+    """Return the schedule rescaled so that alpha_bar_T = 0: x_T is noise and no more.
+
+    sqrt(alpha_bar) is shifted by its last value and stretched to start where it did:
+    Lin et al. 2023, arXiv 2305.08891, Algorithm 1. At T the noise then says nothing
+    about x_0: predict v or x0 instead of eps, from which x0_hat is undefined there.
+
+    >>> zero_terminal(linear(100)).alpha_bar[[1, 100]].round(6).tolist()
+    [0.999, 0.0]
+    """
+    root = np.sqrt(schedule.alpha_bar)
+    first, last = root[1], root[-1]
+    scaled = (root - last) * (first / (first - last))
+    scaled[0] = 1  # x_0 stays the data
+    return Schedule(1 - (scaled[1:] / scaled[:-1]) ** 2)
+
+
 def q_sample(schedule, x0, t, eps):
     """Return x_t: the data x0 after t steps of noise, in one jump.
 
@@ -117,7 +173,8 @@ def predict_x0(schedule, xt, t, eps_hat):
     """Return x0_hat, the image that xt shows if its noise is eps_hat.
 
     x0_hat = (xt - sqrt(1 - alpha_bar_t) eps_hat) / sqrt(alpha_bar_t): `q_sample` solved
-    for x0 (DDPM Eq. 15). Raises ValueError as `q_sample` does.
+    for x0 (DDPM Eq. 15). Raises ValueError as `q_sample` does, and where alpha_bar_t is
+    0, as x_t then holds nothing of x0.
 
     >>> schedule, x0, eps = linear(100), np.array([[2.0, 3.0]]), np.array([[0.5, -1.0]])
     >>> predict_x0(schedule, q_sample(schedule, x0, 60, eps), 60, eps).round(9).tolist()
@@ -125,6 +182,10 @@ def predict_x0(schedule, xt, t, eps_hat):
     """
     _check_shapes(xt=xt, eps_hat=eps_hat)
     alpha_bar = at(schedule.alpha_bar, t, xt)
+    if np.any(alpha_bar == 0):
+        raise ValueError(
+            f"alpha_bar is 0 at t = {t}: expected a model of x0 or v there"
+        )
     signal = xt - times(np.sqrt(1 - alpha_bar), eps_hat)
     return times(1 / np.sqrt(alpha_bar), signal)
 

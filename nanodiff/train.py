@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nanodiff.optim import clip_gradients, learning_rate
+from nanodiff.prediction import KINDS, target
 from nanodiff.schedule import q_sample
 
 
@@ -25,6 +26,7 @@ class Recipe:
     `warmup` steps and then falling to 0 as a cosine. drop: the share of contexts that
     are set to zero, so that the network also learns to do without (Ho, Salimans 2022,
     arXiv 2207.12598, Algorithm 1). max_norm: longer gradients are shortened to it.
+    predicts: what the network learns to say, "eps", "x0" or "v".
 
     Raises ValueError if a value is out of its range.
     """
@@ -35,6 +37,7 @@ class Recipe:
     warmup: int = 100
     drop: float = 0.1
     max_norm: float = 1.0
+    predicts: str = "eps"
 
     def __post_init__(self):
         for name in ("steps", "batch", "lr", "max_norm"):
@@ -46,6 +49,8 @@ class Recipe:
             )
         if not 0 <= self.drop <= 1:
             raise ValueError(f"drop is {self.drop}, expected 0..1")
+        if self.predicts not in KINDS:
+            raise ValueError(f"predicts is {self.predicts!r}, expected one of {KINDS}")
 
 
 def train(model, schedule, images, context, recipe, *, rng, adam, ema, first=0):
@@ -71,8 +76,8 @@ def train(model, schedule, images, context, recipe, *, rng, adam, ema, first=0):
         eps = rng.standard_normal(x0.shape).astype(x0.dtype)
         given = None if context is None else _drop(context[i], recipe.drop, rng)
 
-        eps_hat = model.forward(q_sample(schedule, x0, t, eps), t, given)
-        error = eps_hat - eps
+        output = model.forward(q_sample(schedule, x0, t, eps), t, given)
+        error = output - target(schedule, x0, t, eps, recipe.predicts)
         loss = float(np.mean(error * error))
         model.backward(2 / error.size * error)  # of mean error^2
 

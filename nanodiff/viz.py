@@ -73,3 +73,45 @@ def _write(path, save):
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def save_points(path, sets):
+    """Write a PNG of points above samples: sets is {name: (points, samples)}."""
+    figure = Figure(figsize=(2.6 * len(sets), 5.4), layout="constrained")
+    grid = figure.subplots(2, len(sets), squeeze=False, sharex=True, sharey=True)
+    for column, (name, pair) in enumerate(sets.items()):
+        for axes, points, kind in zip(
+            grid[:, column], pair, ("data", "samples"), strict=True
+        ):
+            axes.scatter(*points.T, s=1, alpha=0.4, color="tab:blue")
+            axes.set(title=f"{name}: {kind}", xlim=(-1.7, 1.7), ylim=(-1.7, 1.7))
+            axes.set_aspect("equal")
+    _write(path, lambda part: figure.savefig(part, dpi=110))
+
+
+def save_fields(path, learned, exact, times, reach=2.0):
+    """Write a PNG of two models' directions -eps_hat in the plane, a column a time."""
+    figure = Figure(figsize=(2.6 * len(times), 5.4), layout="constrained")
+    grid = figure.subplots(2, len(times), squeeze=False, sharex=True, sharey=True)
+    line = np.linspace(-reach, reach, 19, dtype=np.float32)
+    at = np.stack(np.meshgrid(line, line), axis=-1).reshape(-1, 2)
+    for row, (name, model) in enumerate((("learned", learned), ("exact", exact))):
+        for axes, t in zip(grid[row], times, strict=True):
+            away = model(at, t)
+            axes.quiver(*at.T, *-away.T, np.hypot(*away.T), cmap="viridis", scale=40)
+            axes.set(title=f"{name}, t = {t}")
+            axes.set_aspect("equal")
+    _write(path, lambda part: figure.savefig(part, dpi=110))
+
+
+def save_orders(path, curves, xlabel, ylabel):
+    """Write a log-log PNG: curves is {label: (x, y)}, each with its fitted slope."""
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.subplots()
+    for label, (x, y) in curves.items():
+        slope = np.polyfit(np.log(x), np.log(y), 1)[0]
+        axes.loglog(x, y, "o-", label=f"{label}, slope {slope:.2f}")
+    axes.set(xlabel=xlabel, ylabel=ylabel)
+    axes.grid(alpha=0.3)
+    axes.legend()
+    _write(path, lambda part: figure.savefig(part, dpi=110))

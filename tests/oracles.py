@@ -25,14 +25,3 @@ def group_norm(x, gamma, beta, groups, tiny=1e-5):
         split.var(2, keepdims=True) + tiny
     )
     return gamma[:, None, None] * split.reshape(x.shape) + beta[:, None, None]
-
-
-def gaussian_eps(schedule, mean, std):
-    """The exact predictor E[eps | xt] if the data are N(mean, std^2)."""
-
-    def model(xt, t):
-        alpha_bar = schedule.alpha_bar[t]
-        centred = xt - np.sqrt(alpha_bar) * mean
-        return np.sqrt(1 - alpha_bar) * centred / (alpha_bar * std**2 + 1 - alpha_bar)
-
-    return model

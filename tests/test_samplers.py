@@ -5,12 +5,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nanodiff import ddim, ddpm
+from nanodiff import ddim, ddpm, heun
+from nanodiff.exact import gaussian
+from nanodiff.prediction import KINDS, split, target
 from nanodiff.schedule import cosine, linear, predict_eps
-from tests.oracles import gaussian_eps
-
-schedules = st.one_of(st.integers(21, 300).map(linear), st.integers(2, 300).map(cosine))
-seeds = st.integers(0, 2**32 - 1)
+from tests.strategies import falling_times, schedules, seeds, terminal
 
 
 def last(steps):
@@ -29,7 +28,7 @@ def test_ddim_with_eta_1_is_ddpm_with_beta_tilde(schedule, data, seed):
 
 def test_the_two_loops_agree_from_the_same_rng():
     schedule, xT = linear(40), np.random.default_rng(0).standard_normal((3, 2))
-    model = gaussian_eps(schedule, 0.3, 0.5)
+    model = gaussian(schedule, 0.3, 0.5)
     a = ddpm.sample(model, schedule, xT, np.random.default_rng(7))
     b = ddim.sample(model, schedule, xT, 40, 1.0, np.random.default_rng(7))
     for (t, xt), (s, xs) in zip(a, b, strict=True):
@@ -126,7 +125,7 @@ def test_ddim_error_falls_as_one_over_steps():
     schedule, std, xT = linear(1000), 0.5, np.ones((1, 1))
     alpha_bar = schedule.alpha_bar[1000]
     exact = std / np.sqrt(alpha_bar * std**2 + 1 - alpha_bar)
-    model = gaussian_eps(schedule, 0.0, std)
+    model = gaussian(schedule, 0.0, std)
     steps = np.array([20, 50, 100, 200])
     found = [last(ddim.sample(model, schedule, xT, int(n)))[1].item() for n in steps]
     errors = exact - np.array(found)
@@ -136,9 +135,102 @@ def test_ddim_error_falls_as_one_over_steps():
     assert -1.1 < slope < -0.9
 
 
+def test_ddim_errors_are_those_computed_for_every_number_of_steps():
+    schedule, std = linear(1000), 0.5
+    alpha_bar = schedule.alpha_bar[1000]
+    exact = std / np.sqrt(alpha_bar * std**2 + 1 - alpha_bar)
+    model, xT = gaussian(schedule, 0.0, std), np.ones((1, 1))
+    errors = [
+        exact - last(ddim.sample(model, schedule, xT, S))[1].item()
+        for S in (10, 20, 50, 100, 200, 500, 1000)
+    ]
+    expected = [0.130, 0.0686, 0.0286, 0.0146, 0.0074, 0.0030, 0.0015]
+    np.testing.assert_allclose(np.divide(errors, exact) * std, expected, rtol=0.03)
+
+
+def test_heun_error_falls_as_one_over_the_square_of_steps():
+    schedule, std, xT = linear(1000), 0.5, np.ones((1, 1))
+    alpha_bar = schedule.alpha_bar[1000]
+    exact = std / np.sqrt(alpha_bar * std**2 + 1 - alpha_bar)
+    model, steps = gaussian(schedule, 0.0, std), np.array([100, 125, 200, 250, 500])
+    errors = [
+        abs(exact - last(heun.sample(model, schedule, xT, int(n)))[1].item())
+        for n in steps
+    ]
+    assert -2.1 < np.polyfit(np.log(steps), np.log(errors), 1)[0] < -1.9
+    assert errors[-1] < 1e-4
+
+
+@given(schedules, st.data(), seeds)
+def test_a_constant_eps_is_integrated_exactly_in_any_steps(schedule, data, seed):
+    # y = x / a moves in a line in sigma = sqrt(1 / alpha_bar - 1), whatever the steps
+    eps_hat, xT = np.random.default_rng(seed).standard_normal((2, 3, 2))
+    times = data.draw(falling_times(schedule.T))
+    alpha_bar = schedule.alpha_bar[times[0]]
+    expected = xT / np.sqrt(alpha_bar) - np.sqrt(1 / alpha_bar - 1) * eps_hat
+    for sampler in (ddim, heun):
+        t, x0 = last(sampler.sample(lambda xt, t: eps_hat, schedule, xT, times))
+        assert t == 0
+        np.testing.assert_allclose(x0, expected, rtol=1e-9, atol=1e-9 / alpha_bar)
+
+
+@given(schedules, st.data(), seeds)
+def test_eps_x0_and_v_give_each_other_and_v_is_a_rotation(schedule, data, seed):
+    x0, eps = np.random.default_rng(seed).standard_normal((2, 3, 4))
+    t = data.draw(st.integers(1, schedule.T))
+    a, b = np.sqrt([schedule.alpha_bar[t], 1 - schedule.alpha_bar[t]])
+    xt, v = a * x0 + b * eps, target(schedule, x0, t, eps, "v")
+    np.testing.assert_allclose(xt**2 + v**2, x0**2 + eps**2, rtol=1e-9)
+    for kind in KINDS:
+        output = target(schedule, x0, t, eps, kind)
+        found = split(schedule, xt, t, output, kind)
+        np.testing.assert_allclose(found[0], x0, atol=1e-13 / a)
+        np.testing.assert_allclose(found[1], eps, atol=1e-13 / b)
+
+
+@given(st.integers(21, 200).map(linear), st.data(), st.sampled_from(["x0", "v"]))
+def test_samplers_take_a_model_of_x0_or_v_and_make_the_same(schedule, data, kind):
+    xT, eta = np.array([[0.3, -1.2]]), data.draw(st.floats(0, 1))
+    times, model = data.draw(falling_times(schedule.T)), gaussian(schedule, 0.4, 0.5)
+
+    def other(xt, t):
+        x0_hat, eps_hat = split(schedule, xt, t, model(xt, t))
+        return target(schedule, x0_hat, t, eps_hat, kind)
+
+    def runs(model, kind):
+        rng = np.random.default_rng(3)
+        kw = {"predicts": kind}
+        yield ddim.sample(model, schedule, xT, times, eta, rng, **kw)
+        yield ddpm.sample(model, schedule, xT, rng, clip=1.0, **kw)
+        yield heun.sample(model, schedule, xT, times, **kw)
+        yield ddim.invert(model, schedule, xT, times, **kw)
+
+    for a, b in zip(runs(model, "eps"), runs(other, kind), strict=True):
+        np.testing.assert_allclose(last(a)[1], last(b)[1], rtol=1e-7, atol=1e-7)
+
+
+@given(terminal, st.floats(0, 1))
+def test_a_model_of_v_samples_from_pure_noise(schedule, eta):
+    # data N(0.4, 0.25), known to a model that says v, even where x_T holds no signal
+    def model(xt, t):
+        a, b = np.sqrt([schedule.alpha_bar[t], 1 - schedule.alpha_bar[t]])
+        eps_hat = b * (xt - a * 0.4) / (a**2 * 0.25 + b**2)
+        x0_hat = 0.4 + a * 0.25 * (xt - a * 0.4) / (a**2 * 0.25 + b**2)
+        return a * eps_hat - b * x0_hat
+
+    xT, rng = np.zeros((2, 1)), np.random.default_rng(0)
+    xT[1] = 2.0
+    steps = ddim.sample(model, schedule, xT, schedule.T, eta, rng, predicts="v")
+    assert np.isfinite(last(steps)[1]).all()
+    steps = ddpm.sample(model, schedule, xT, rng, predicts="v")
+    assert np.isfinite(last(steps)[1]).all()
+    mean, other = last(ddim.sample(model, schedule, xT, schedule.T, predicts="v"))[1]
+    np.testing.assert_allclose([mean[0], other[0]], [0.4, 1.4], atol=4 / schedule.T)
+
+
 def test_inversion_then_sampling_returns_closer_with_more_steps(rng):
     schedule, x0 = linear(1000), 0.5 * rng.standard_normal((100, 1))
-    model = gaussian_eps(schedule, 0.0, 0.5)
+    model = gaussian(schedule, 0.0, 0.5)
     errors = []
     for steps in (10, 20, 50, 100):
         _, xT = last(ddim.invert(model, schedule, x0, steps))
@@ -187,5 +279,11 @@ def test_bad_input_is_named():
         ddim.step(schedule, x, 5, 0, x, 0.5)
     with pytest.raises(ValueError, match="s is 5, expected below t"):
         ddim.step(schedule, x, 5, 5, x)
+    with pytest.raises(ValueError, match="predicts is 'score', expected one of"):
+        last(
+            ddim.sample(
+                model=lambda xt, t: xt, schedule=schedule, xT=x, predicts="score"
+            )
+        )
     with pytest.raises(ValueError, match="variance is 'small', expected"):
         ddpm.step(schedule, x, 5, x, x, variance="small")

@@ -1,7 +1,5 @@
 """The schedule against the closed forms of the papers."""
 
-import warnings
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -15,20 +13,11 @@ from nanodiff.schedule import (
     predict_eps,
     predict_x0,
     q_sample,
+    quadratic,
+    sigmoid,
+    zero_terminal,
 )
-
-
-def quiet(beta):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # these are short, and end with signal
-        return Schedule(beta)
-
-
-betas = st.lists(st.floats(1e-5, 0.99), min_size=1, max_size=40).map(quiet)
-schedules = st.one_of(
-    betas, st.integers(21, 1000).map(linear), st.integers(1, 1000).map(cosine)
-)
-seeds = st.integers(0, 2**32 - 1)
+from tests.strategies import quiet, schedules, seeds
 
 
 @given(schedules)
@@ -117,6 +106,40 @@ def test_cosine_is_its_formula_where_beta_is_not_clipped(T):
     np.testing.assert_allclose(cosine(T).alpha_bar[free], expected[free], rtol=1e-9)
 
 
+@given(st.integers(1, 1000))
+def test_sigmoid_is_its_formula_where_beta_is_not_clipped(T):
+    schedule, time = sigmoid(T), np.arange(T + 1) / T
+    curve = np.tanh(3 * time - 1.5)  # 2 s(u) - 1 = tanh(u / 2)
+    expected = (np.tanh(1.5) - curve) / (2 * np.tanh(1.5))
+    free = schedule.beta < 0.999
+    np.testing.assert_allclose(schedule.alpha_bar[free], expected[free], rtol=1e-9)
+
+
+@given(st.integers(13, 1000))
+def test_quadratic_is_linear_in_the_root_of_beta(T):
+    root = np.sqrt(quiet(quadratic, T).beta[1:] * T / 1000)
+    np.testing.assert_allclose(root[[0, -1]], np.sqrt([0.00085, 0.012]), rtol=1e-12)
+    np.testing.assert_allclose(np.diff(root, 2), 0, atol=1e-12)
+
+
+@given(st.integers(21, 1000))
+def test_zero_terminal_ends_in_noise_alone_and_starts_where_it_did(T):
+    before, after = linear(T), zero_terminal(linear(T))
+    assert after.alpha_bar[T] == after.snr[T] == 0 and after.beta[T] == 1
+    np.testing.assert_allclose(after.alpha_bar[1], before.alpha_bar[1], rtol=1e-9)
+    root = np.sqrt(before.alpha_bar[1:]) - np.sqrt(before.alpha_bar[T])
+    ratio = np.sqrt(after.alpha_bar[1:T]) / root[:-1]
+    np.testing.assert_allclose(ratio, ratio[0], rtol=1e-6)  # one shift, one stretch
+
+
+def test_where_no_signal_is_left_x0_cannot_be_predicted_from_eps():
+    schedule, xt = zero_terminal(linear(100)), np.ones((2, 3))
+    with pytest.raises(ValueError, match="alpha_bar is 0 at t = 100: expected a model"):
+        predict_x0(schedule, xt, 100, xt)
+    mean, variance = posterior(schedule, xt, xt, 100)  # Bayes needs no signal
+    assert np.isfinite(mean).all() and variance > 0
+
+
 def test_float32_images_stay_float32_and_keep_small_noise_exact(rng):
     schedule = linear(1000)
     x0, eps = np.zeros((4, 1), np.float32), np.ones((4, 1), np.float32)
@@ -131,7 +154,7 @@ def test_a_schedule_that_leaves_signal_says_so():
 
 
 def test_bad_input_is_named():
-    for beta in ([0.1, 1.0], [0.1, np.nan], [0.1, -0.1], [0.0]):
+    for beta in ([1.0, 0.1], [0.1, np.nan], [0.1, -0.1], [0.0]):
         with pytest.raises(ValueError, match="beta holds .* expected values inside"):
             Schedule(beta)
     for beta in ([], [[0.1]]):
@@ -139,6 +162,10 @@ def test_bad_input_is_named():
             Schedule(beta)
     with pytest.raises(ValueError, match="T is 20, expected more than 20"):
         linear(20)
+    with pytest.raises(ValueError, match="T is 12, expected more than 12"):
+        quadratic(12)
+    with pytest.raises(ValueError, match="start is 3, expected below end, which is 2"):
+        sigmoid(10, 3, 2)
     for T in (0, -1, 2.5):
         with pytest.raises(ValueError, match="expected an integer of at least 1"):
             cosine(T)

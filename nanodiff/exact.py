@@ -1,0 +1,177 @@
+"""An exact world: data whose noise can be predicted in closed form, without a network.
+
+For a mixture of Gaussians, sum_i w_i N(m_i, s_i^2), x_t is one too, with means a m_i
+and variances v_i = a^2 s_i^2 + b^2, so that the best prediction of the noise is
+    E[eps | x_t] = b sum_i r_i (x_t - a m_i) / v_i
+    r_i = w_i N(x_t; a m_i, v_i) / sum_j w_j N(x_t; a m_j, v_j)
+with a^2 = alpha_bar_t, b^2 = 1 - a^2. One component is Gaussian data, many with s_i = 0
+are a finite data set. Each is a `model(xt, t)`, for the samplers or the bound, in
+float64. For Gaussian data every sampler is a line x_s = slope x_t + level + spread z,
+so that mean and variance of what it makes follow without a sample. (E[eps | x_t] is
+-b times the score: Song et al. 2020, arXiv 2011.13456, section 3.)
+
+Shapes: x, xt (N, ...); means (M, ...); stds, weights (M,).
+"""
+
+import numpy as np
+
+from nanodiff.ddim import falling
+from nanodiff.schedule import at
+
+
+def gaussian(schedule, mean, std):
+    """Return the exact predictor of the noise, for data N(mean, std^2).
+
+    mean: a float, or an array of an image's shape. std: a float of at least 0.
+
+    >>> from nanodiff.schedule import linear
+    >>> model = gaussian(linear(100), 0.0, 1.0)  # x_t is N(0, 1) at every t
+    >>> schedule, xt = linear(100), np.ones((1, 2))
+    >>> bool(np.allclose(model(xt, 60), np.sqrt(1 - schedule.alpha_bar[60])))
+    True
+    """
+    if not std >= 0:
+        raise ValueError(f"std is {std}, expected at least 0")
+
+    def model(xt, t):
+        alpha_bar = at(schedule.alpha_bar, t, xt, first=1)
+        variance = alpha_bar * std**2 + 1 - alpha_bar
+        return np.sqrt(1 - alpha_bar) * (xt - np.sqrt(alpha_bar) * mean) / variance
+
+    return model
+
+
+def mixture(schedule, means, stds, weights=None):
+    """Return the exact predictor of the noise, for a mixture of round Gaussians.
+
+    means: (M, ...), one image each. stds: (M,) or a float. weights: (M,), equal if not
+    given; they need not sum to one. Raises ValueError if they do not fit. The shares
+    r_i are computed by their logarithms, so that nothing overflows at any t.
+
+    >>> from nanodiff.schedule import linear
+    >>> model = mixture(linear(100), np.array([[-1.0], [1.0]]), 0.1)
+    >>> model(np.zeros((1, 1)), 60).item()  # halfway between the two
+    0.0
+    """
+    means = np.asarray(means, np.float64)
+    M = len(means)
+    weights = np.ones(M) if weights is None else np.asarray(weights, np.float64)
+    if weights.shape != (M,) or not (weights > 0).all():
+        raise ValueError(f"weights is {weights}, expected {M} values above 0")
+    stds = np.asarray(stds, np.float64) + np.zeros(M)
+    if stds.shape != (M,) or not (stds >= 0).all():
+        raise ValueError(f"stds is {stds}, expected {M} values of at least 0")
+    flat = means.reshape(M, -1)
+
+    def one_time(x, t):  # x (N, D)
+        signal, noise = schedule.alpha_bar[t], 1 - schedule.alpha_bar[t]
+        variance = signal * stds**2 + noise
+        away = x[:, None] - np.sqrt(signal) * flat  # (N, M, D)
+        log_share = np.log(weights) - 0.5 * flat.shape[1] * np.log(variance)
+        log_share = log_share - (away * away).sum(2) / (2 * variance)
+        share = np.exp(log_share - log_share.max(1, keepdims=True))
+        share = share / share.sum(1, keepdims=True) / variance
+        return np.sqrt(noise) * np.einsum("nm,nmd->nd", share, away)
+
+    def model(xt, t):
+        at(schedule.alpha_bar, t, xt, first=1)  # or ValueError
+        x, t = xt.reshape(len(xt), -1), np.broadcast_to(t, len(xt))
+        eps = np.empty(x.shape)
+        for time in np.unique(t):
+            eps[t == time] = one_time(x[t == time], time)
+        return eps.reshape(xt.shape)
+
+    return model
+
+
+def points(schedule, x0):
+    """Return the exact predictor of the noise, for data that are the points x0 only.
+
+    What a network with unlimited capacity and training would learn from a finite data
+    set: sampling with it returns the data themselves.
+    """
+    return mixture(schedule, x0, 0.0)
+
+
+def ddpm_moments(schedule, mean, std, variance="beta_tilde"):
+    """Return mean and variance of DDPM's x_0 for data N(mean, std^2), as floats.
+
+    By Algorithm 2's line x_{t-1} = (x_t - beta / b eps) / sqrt(alpha) + sigma z, from
+    x_T of N(0, 1). variance: "beta_tilde" or "beta".
+
+    >>> from nanodiff.schedule import linear
+    >>> [round(float(m), 4) for m in ddpm_moments(linear(1000), 3.0, 0.5)]
+    [3.0, 0.2461]
+    """
+    m, v = 0.0, 1.0
+    for t in range(schedule.T, 0, -1):
+        slope, level = _eps_line(schedule, mean, std, t)
+        beta, noise = schedule.beta[t], 1 - schedule.alpha_bar[t]
+        keep = (1 - beta / np.sqrt(noise) * slope) / np.sqrt(schedule.alpha[t])
+        m = keep * m - beta / np.sqrt(noise * schedule.alpha[t]) * level
+        added = schedule.beta_tilde[t] if variance == "beta_tilde" else beta
+        v = keep**2 * v + added * (t > 1)
+    return m, v
+
+
+def ddim_moments(schedule, mean, std, steps=50, eta=0.0):
+    """Return mean and variance of DDIM's x_0 for data N(mean, std^2), as floats.
+
+    steps, eta: as `ddim.sample` takes them (DDIM Eq. 12).
+
+    >>> from nanodiff.schedule import linear
+    >>> [round(float(m), 4) for m in ddim_moments(linear(1000), 3.0, 0.5, steps=50)]
+    [2.991, 0.2222]
+    """
+    m, v, ab = 0.0, 1.0, schedule.alpha_bar
+    times = falling(steps, schedule.T)
+    for t, s in zip(times, times[1:], strict=False):
+        slope, level = _eps_line(schedule, mean, std, t)
+        sigma2 = eta**2 * (1 - ab[s]) / (1 - ab[t]) * (1 - ab[t] / ab[s])
+        scale = np.sqrt(ab[s] / ab[t])
+        toward = np.sqrt(max(1 - ab[s] - sigma2, 0)) - scale * np.sqrt(1 - ab[t])
+        m = (scale + toward * slope) * m + toward * level
+        v = (scale + toward * slope) ** 2 * v + sigma2
+    return m, v
+
+
+def loss_floor(schedule, std):
+    """Return the least mean squared error of eps_hat at each t, for data N(., std^2).
+
+    floor_t = a^2 std^2 / (a^2 std^2 + b^2), the variance of eps given x_t; floor_0 is
+    1. No network's training loss gets below it.
+
+    >>> from nanodiff.schedule import linear
+    >>> loss_floor(linear(1000), 0.5)[[1, 500]].round(4).tolist()
+    [0.9996, 0.0209]
+    """
+    signal = schedule.alpha_bar * std**2
+    return signal / (signal + 1 - schedule.alpha_bar)
+
+
+def empirical_floor(schedule, model, x0, rng):
+    """Return an estimate of the floor for data x0: (E (eps - model)^2, standard error).
+
+    model: the exact predictor of those data. One t, uniform in 1..T, and one eps for
+    each of x0's rows, from rng.
+
+    >>> from nanodiff.schedule import linear
+    >>> schedule, rng = linear(100), np.random.default_rng(0)
+    >>> x0 = 0.5 * rng.standard_normal((10_000, 1))
+    >>> floor, error = empirical_floor(schedule, gaussian(schedule, 0.0, 0.5), x0, rng)
+    >>> bool(abs(floor - loss_floor(schedule, 0.5)[1:].mean()) < 4 * error)
+    True
+    """
+    t = rng.integers(1, schedule.T + 1, size=len(x0))
+    eps = rng.standard_normal(x0.shape)
+    alpha_bar = at(schedule.alpha_bar, t, x0)
+    xt = np.sqrt(alpha_bar) * x0 + np.sqrt(1 - alpha_bar) * eps
+    each = ((eps - model(xt, t)) ** 2).reshape(len(x0), -1).mean(1)
+    return each.mean(), each.std(ddof=1) / np.sqrt(len(x0))
+
+
+def _eps_line(schedule, mean, std, t):
+    """Slope and level of the exact E[eps | x_t] = slope x_t + level."""
+    ab = schedule.alpha_bar[t]
+    slope = np.sqrt(1 - ab) / (ab * std**2 + 1 - ab)
+    return slope, -slope * np.sqrt(ab) * mean

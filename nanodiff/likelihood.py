@@ -1,0 +1,128 @@
+"""How many bits an image costs: the variational bound, term by term.
+
+    -log p(x0) <= L_T + sum_{t=2..T} L_{t-1} + L_0
+    L_T     = KL(q(x_T | x0) || N(0, 1))
+    L_{t-1} = KL(q(x_{t-1} | x_t, x0) || p(x_{t-1} | x_t))
+    L_0     = -log p(x0 | x_1)
+Ho, Jain, Abbeel 2020, arXiv 2006.11239, Eq. 5. p has the sampler's mean mu_tilde(x_t,
+x0_hat) and a variance of one's choice. With beta_tilde the KL is what the ratio of
+signal to noise loses, times the error of x0_hat (Kingma et al. 2021, arXiv 2107.00630,
+Eq. 13 to 15):
+    L_{t-1} = (SNR_{t-1} - SNR_t) / 2 |x0 - x0_hat|^2
+
+Shapes: x0 (N, ...); terms (T + 1, N) in nats an image, float64.
+"""
+
+import math
+
+import numpy as np
+
+from nanodiff.prediction import split
+from nanodiff.schedule import posterior, q_sample
+
+_erfc = np.vectorize(math.erfc, otypes=[np.float64])
+
+
+def terms(model, schedule, x0, rng, variance="beta_tilde", bins=None, predicts="eps"):
+    """Return each image's terms: row 0 is L_0, row t - 1 is L_{t-1}, row T is L_T.
+
+    model: any `model(xt, t)`. rng: one eps for each t and image, from which x_t is
+    drawn. variance: of p(x_{t-1} | x_t), "beta_tilde", "beta", or a table (T + 1,), as
+    `exact_variance` makes. At t = 1, where beta_tilde is 0, p takes beta_1. bins: None
+    for data with a density; for images of k grey levels in [-1, 1], k: L_0 is then the
+    chance of the pixel's bin (DDPM Eq. 13).
+
+    Raises ValueError for an unknown variance.
+
+    >>> from nanodiff.schedule import linear
+    >>> from nanodiff.exact import gaussian
+    >>> schedule, rng = linear(100), np.random.default_rng(0)
+    >>> x0 = rng.standard_normal((4, 1))
+    >>> terms(gaussian(schedule, 0.0, 1.0), schedule, x0, rng).shape
+    (101, 4)
+    """
+    table = _variance(schedule, variance)
+    found = np.empty((schedule.T + 1, len(x0)))
+    found[schedule.T] = _sum(prior(schedule, x0))
+    for t in range(schedule.T, 0, -1):
+        eps = rng.standard_normal(x0.shape).astype(x0.dtype)
+        xt = q_sample(schedule, x0, t, eps)
+        x0_hat, _ = split(schedule, xt, t, model(xt, t), predicts)
+        mean, _ = posterior(schedule, x0_hat.astype(np.float64), xt, t)
+        if t == 1:
+            found[0] = _sum(_reconstruction(x0, mean, table[1], bins))
+        else:
+            found[t - 1] = _sum(_step(schedule, x0, xt, t, mean, table[t]))
+    return found
+
+
+def bits_per_dimension(found, x0, bins=None):
+    """Return (mean, standard error) of the bound in bits a dimension, from `terms`.
+
+    Data in [-1, 1] with a density are counted in that unit; with bins, as bits a pixel.
+
+    >>> x0 = np.zeros((3, 2))
+    >>> [float(v) for v in bits_per_dimension(np.full((5, 3), np.log(2)), x0)]
+    [2.5, 0.0]
+    """
+    each = found.sum(0) / np.log(2) / x0[0].size
+    return each.mean(), each.std(ddof=1) / np.sqrt(len(each))
+
+
+def prior(schedule, x0):
+    """Return L_T by dimension: KL(N(a x0, b^2) || N(0, 1)) at t = T, in nats."""
+    ab = schedule.alpha_bar[schedule.T]
+    x0 = np.asarray(x0, np.float64)
+    return 0.5 * (ab * x0**2 + (1 - ab) - 1 - np.log(1 - ab))
+
+
+def exact_variance(schedule, std):
+    """Return the variance of q(x_{t-1} | x_t) for data N(., std^2), a table (T + 1,).
+
+    beta_tilde_t and what not knowing x0 adds, (a_{t-1} beta_t / b_t^2)^2 Var[x0 | xt].
+    With it, and the exact mean, the bound on Gaussian data is tight but for L_T.
+    """
+    ab, table = schedule.alpha_bar, np.zeros(schedule.T + 1)
+    weight = np.sqrt(ab[:-1]) * schedule.beta[1:] / (1 - ab[1:])
+    unknown = std**2 * (1 - ab[1:]) / (ab[1:] * std**2 + 1 - ab[1:])
+    table[1:] = schedule.beta_tilde[1:] + weight**2 * unknown
+    return table
+
+
+def _variance(schedule, variance):
+    if isinstance(variance, str) and variance in ("beta", "beta_tilde"):
+        table = np.array(getattr(schedule, variance))
+        table[1] = schedule.beta[1]
+        return table
+    if np.shape(variance) != (schedule.T + 1,):
+        raise ValueError(
+            f'variance is {variance!r}, expected "beta_tilde", "beta" or a table of '
+            f"{schedule.T + 1} values"
+        )
+    return np.asarray(variance)
+
+
+def _step(schedule, x0, xt, t, mean, variance):
+    """KL(N(mu_tilde, beta_tilde) || N(mean, variance)) by dimension."""
+    true_mean, beta_tilde = posterior(schedule, x0.astype(np.float64), xt, t)
+    ratio = beta_tilde / variance
+    return 0.5 * (ratio - 1 - np.log(ratio) + (true_mean - mean) ** 2 / variance)
+
+
+def _reconstruction(x0, mean, variance, bins):
+    """-log p(x0 | x_1) by dimension: a density, or the chance of a bin."""
+    x0 = np.asarray(x0, np.float64)
+    if bins is None:
+        return 0.5 * (np.log(2 * np.pi * variance) + (x0 - mean) ** 2 / variance)
+    half, std = 1 / (bins - 1), np.sqrt(variance)
+    upper = np.where(x0 > 1 - half, np.inf, (x0 + half - mean) / std)
+    lower = np.where(x0 < half - 1, -np.inf, (x0 - half - mean) / std)
+    # a difference of two lower tails is exact where both are small: turn to that side
+    turn = upper + lower > 0
+    upper, lower = np.where(turn, -lower, upper), np.where(turn, -upper, lower)
+    chance = (_erfc(-upper / np.sqrt(2)) - _erfc(-lower / np.sqrt(2))) / 2
+    return -np.log(np.maximum(chance, 1e-300))
+
+
+def _sum(each):
+    return np.asarray(each, np.float64).reshape(len(each), -1).sum(1)

@@ -1,0 +1,66 @@
+"""What a network may be asked for: the noise, the data, or their velocity.
+
+    x_t = a x_0 + b eps,  v = a eps - b x_0        a = sqrt(alpha_bar_t)
+                                                   b = sqrt(1 - alpha_bar_t)
+So (x_t, v) is (x_0, eps) turned by an angle, and any one of eps, x0 and v gives the
+others once x_t is known. Only the loss differs: the error of x0 is b / a times that of
+eps, the error of v is 1 / a times. v: Salimans, Ho 2022, arXiv 2202.00512, Appendix D.
+
+Shapes: x0, xt, eps, output are equal, (N, ...); t an int or (N,).
+"""
+
+import numpy as np
+
+from nanodiff.schedule import at, predict_eps, predict_x0, times
+
+KINDS = ("eps", "x0", "v")
+
+
+def target(schedule, x0, t, eps, predicts="eps"):
+    """Return what the network should say about x_t = `q_sample(schedule, x0, t, eps)`.
+
+    predicts: "eps", "x0" or "v"; anything else raises ValueError.
+
+    >>> from nanodiff.schedule import linear
+    >>> x0, eps = np.array([[3.0]]), np.array([[2.0]])
+    >>> target(linear(100), x0, 0, eps, "v").tolist()  # no noise yet: v = eps
+    [[2.0]]
+    """
+    _check(predicts)
+    if predicts == "v":
+        signal, noise = _roots(schedule, t, x0)
+        return times(signal, eps) - times(noise, x0)
+    return eps if predicts == "eps" else x0
+
+
+def split(schedule, xt, t, output, predicts="eps"):
+    """Return (x0_hat, eps_hat), the data and the noise that an output stands for.
+
+    x0_hat = a xt - b v, eps_hat = b xt + a v; or `predict_x0`, `predict_eps`. Raises
+    ValueError for an unknown kind, and for "eps" where alpha_bar_t is 0.
+
+    >>> from nanodiff.schedule import linear, q_sample
+    >>> schedule, x0, eps = linear(100), np.array([[3.0]]), np.array([[2.0]])
+    >>> v = target(schedule, x0, 60, eps, "v")
+    >>> parts = split(schedule, q_sample(schedule, x0, 60, eps), 60, v, "v")
+    >>> [part.round(9).item() for part in parts]
+    [3.0, 2.0]
+    """
+    _check(predicts)
+    if predicts == "eps":
+        return predict_x0(schedule, xt, t, output), output
+    if predicts == "x0":
+        return output, predict_eps(schedule, xt, t, output)
+    signal, noise = _roots(schedule, t, xt)
+    x0_hat = times(signal, xt) - times(noise, output)
+    return x0_hat, times(noise, xt) + times(signal, output)
+
+
+def _roots(schedule, t, images):
+    alpha_bar = at(schedule.alpha_bar, t, images)
+    return np.sqrt(alpha_bar), np.sqrt(1 - alpha_bar)
+
+
+def _check(predicts):
+    if predicts not in KINDS:
+        raise ValueError(f"predicts is {predicts!r}, expected one of {list(KINDS)}")

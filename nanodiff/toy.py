@@ -1,0 +1,101 @@
+"""Points in the plane to learn from in seconds, and a small network for them.
+
+Shapes: points x0, xt (N, 2), of about unit size; t an int or (N,).
+"""
+
+import numpy as np
+
+from nanodiff.layers import Layer, Linear, SiLU
+from nanodiff.unet import time_features
+
+
+def ring(n, rng, modes=8, std=0.08):
+    """Return n points of a mixture: `modes` Gaussians on the unit circle, float32.
+
+    `ring_means` are its means; with `exact.mixture` its noise is known exactly.
+
+    >>> ring(5, np.random.default_rng(0)).shape
+    (5, 2)
+    """
+    means = ring_means(modes)[rng.integers(modes, size=n)]
+    return (means + std * rng.standard_normal((n, 2))).astype(np.float32)
+
+
+def ring_means(modes=8):
+    """Return the means of `ring`, (modes, 2) float64."""
+    angle = 2 * np.pi * np.arange(modes) / modes
+    return np.stack([np.cos(angle), np.sin(angle)], axis=1)
+
+
+def spiral(n, rng, turns=2.0, std=0.03):
+    """Return n points along a spiral from the centre to radius 1, float32.
+
+    >>> bool(np.abs(spiral(999, np.random.default_rng(0))).max() < 1.2)
+    True
+    """
+    radius = np.sqrt(rng.random(n))  # as many points for each length of line
+    angle = 2 * np.pi * turns * radius
+    line = radius[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    return (line + std * rng.standard_normal((n, 2))).astype(np.float32)
+
+
+def moons(n, rng, std=0.05):
+    """Return n points of two half circles that reach into each other, float32.
+
+    >>> moons(4, np.random.default_rng(0)).dtype
+    dtype('float32')
+    """
+    angle, side = np.pi * rng.random(n), rng.integers(2, size=n)
+    x = np.where(side, 0.5 + np.cos(angle), -0.5 + np.cos(angle))
+    y = np.where(side, 0.25 - np.sin(angle), np.sin(angle) - 0.25)
+    line = np.stack([x, y], axis=1) / 1.5
+    return (line + std * rng.standard_normal((n, 2))).astype(np.float32)
+
+
+class MLP(Layer):
+    """eps_hat = l4(act(l3(act(l2(act(l1([waves of xt, features of t]))))))).
+
+    The waves are xt itself, and sin and cos of it at rising frequencies, so that fine
+    detail needs no steep weights (Tancik et al. 2020, arXiv 2006.10739). It has the
+    interface of the UNet, so `train` and the samplers take it as well; like the UNet it
+    starts by predicting zero.
+
+    >>> mlp = MLP(rng=np.random.default_rng(0))
+    >>> mlp(np.ones((3, 2), np.float32), 5).tolist()
+    [[0.0, 0.0], [0.0, 0.0], [0.0, 0.0]]
+    """
+
+    frequency = np.pi / 2 * 2.0 ** np.arange(4)
+
+    def __init__(self, width=128, time_size=32, *, rng):
+        self.time_size = time_size
+        self.l1 = Linear(2 + 4 * len(self.frequency) + time_size, width, rng=rng)
+        self.act1 = SiLU()
+        self.l2 = Linear(width, width, rng=rng)
+        self.act2 = SiLU()
+        self.l3 = Linear(width, width, rng=rng)
+        self.act3 = SiLU()
+        self.l4 = Linear(width, 2, rng=rng)
+        self.l4.w[...] = 0
+
+    def forward(self, xt, t, context=None):  # (N, 2), () or (N,) -> (N, 2)
+        if context is not None:
+            raise ValueError("context is given, expected None: an MLP takes none")
+        angle = (xt[:, :, None] * self.frequency.astype(xt.dtype)).reshape(len(xt), -1)
+        features = time_features(np.broadcast_to(t, len(xt)), self.time_size, xt.dtype)
+        sin, cos = np.sin(angle), np.cos(angle)
+        self.cache = sin, cos
+        h = self.l1(np.concatenate([xt, sin, cos, features], axis=1))
+        h = self.act2(self.l2(self.act1(h)))
+        h = self.act3(self.l3(h))
+        return self.l4(h)
+
+    def backward(self, d_eps):  # (N, 2) -> (N, 2)
+        sin, cos = self.cache
+        dh = self.act3.backward(self.l4.backward(d_eps))
+        dh = self.act2.backward(self.l3.backward(dh))
+        dh = self.l1.backward(self.act1.backward(self.l2.backward(dh)))
+        n = sin.shape[1]
+        dsin, dcos = dh[:, 2 : 2 + n], dh[:, 2 + n : 2 + 2 * n]
+        dangle = (dsin * cos - dcos * sin).reshape(len(sin), 2, -1)
+        return dh[:, :2] + dangle @ self.frequency.astype(dh.dtype)
