@@ -53,10 +53,11 @@ def main():
     def model(xt, t):
         return unet(xt, t, context)
 
+    kw = {"clip": 1.0, "predicts": found.config["recipe"]["predicts"]}
     if args.sampler == "ddim":
-        steps = ddim.sample(model, noise, xT, args.steps, args.eta, rng, clip=1.0)
+        steps = ddim.sample(model, noise, xT, args.steps, args.eta, rng, **kw)
     else:
-        steps = ddpm.sample(model, noise, xT, rng, clip=1.0)
+        steps = ddpm.sample(model, noise, xT, rng, **kw)
     calls = args.steps if args.sampler == "ddim" else noise.T
     *_, (_, x0) = tqdm(steps, args.sampler, calls)
     viz.save_sheet(args.out, x0, columns=len(args.digits))

@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from nanodiff import checkpoint, data, ddim, ddpm, schedule, viz
 from nanodiff.optim import EMA, Adam
+from nanodiff.prediction import KINDS
 from nanodiff.train import Recipe, train
 from nanodiff.unet import UNet
 
@@ -26,10 +27,11 @@ def options():
     )
     add = parser.add_argument
     add("--out", type=Path, default=Path("runs/mnist"), help="folder for the results")
-    add("--steps", type=int, default=1700, help="training steps")
+    add("--steps", type=int, default=2400, help="training steps")
     add("--batch", type=int, default=32, help="images a step")
     add("--lr", type=float, default=2e-3, help="peak learning rate")
     add("--T", type=int, default=500, help="steps of noise")
+    add("--predicts", choices=KINDS, default="v", help="what the network learns to say")
     add("--seed", type=int, default=0, help="of weights, batches, noise and samples")
     add("--every", type=int, default=500, help="steps from one sheet to the next")
     add(
@@ -45,7 +47,7 @@ def options():
     return args
 
 
-def draw(unet, ema, noise, out, film=False):
+def draw(unet, ema, noise, predicts, out, film=False):
     """Write a sheet by DDIM; for a film also that, and a sheet by DDPM. EMA weights."""
     digits = UNet(**unet.config, rng=np.random.default_rng(0)).load(ema.average)
     labels = np.tile(np.arange(10), 4)  # a column each
@@ -56,14 +58,17 @@ def draw(unet, ema, noise, out, film=False):
         return digits(xt, t, data.one_hot(labels))
 
     frames = [xT] + [
-        xt for t, xt in ddim.sample(model, noise, xT, steps=min(50, noise.T), clip=1.0)
+        xt
+        for t, xt in ddim.sample(
+            model, noise, xT, steps=min(50, noise.T), clip=1.0, predicts=predicts
+        )
     ]
     viz.save_sheet(out / "ddim.png", frames[-1], columns=10)
     if film:
         viz.save_film(
             out / "ddim.gif", frames[:: max(1, len(frames) // 25)], columns=10
         )
-        steps = ddpm.sample(model, noise, xT, rng, clip=1.0)
+        steps = ddpm.sample(model, noise, xT, rng, clip=1.0, predicts=predicts)
         *_, (_, x0) = tqdm(steps, "DDPM", noise.T, leave=False)
         viz.save_sheet(out / "ddpm.png", x0, columns=10)
 
@@ -71,7 +76,13 @@ def draw(unet, ema, noise, out, film=False):
 def begin(args, path):
     """The parts of a run and its settings: new ones, or those of a checkpoint."""
     rng = np.random.default_rng(args.seed)
-    recipe = Recipe(args.steps, args.batch, args.lr, warmup=min(50, args.steps // 2))
+    recipe = Recipe(
+        args.steps,
+        args.batch,
+        args.lr,
+        min(50, args.steps // 2),
+        predicts=args.predicts,
+    )
     unet = UNet(context_features=10, rng=rng)
     params = unet.named_params()
     run = {"model": unet, "adam": Adam(params), "ema": EMA(params), "rng": rng}
@@ -113,13 +124,13 @@ def main():
         bar.set_postfix_str(f"loss {np.mean(losses[-100:]):.4f}, {speed:.0f} images/s")
         if stop or (step + 1) % args.every == 0:
             save()
-            draw(run["model"], run["ema"], noise, args.out)
+            draw(run["model"], run["ema"], noise, recipe.predicts, args.out)
         if stop:
             raise SystemExit(f"\nsaved {path}; go on with --resume")
     signal.signal(signal.SIGINT, signal.default_int_handler)
     save()
     viz.save_loss(args.out / "loss.png", losses)
-    draw(run["model"], run["ema"], noise, args.out, film=True)
+    draw(run["model"], run["ema"], noise, recipe.predicts, args.out, film=True)
     files = ", ".join(sorted(file.name for file in args.out.iterdir()))
     print(f"{args.out} has {files} after {time.time() - start:.0f} s; next:")
     print(f"python examples/sample_mnist.py --checkpoint {path} --digits 2026")

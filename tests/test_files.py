@@ -99,6 +99,13 @@ def test_damaged_official_files_are_refused(tmp_path, compress):
             data.mnist(folder=tmp_path)
 
 
+def test_a_sheet_shows_saturation_and_the_same_grey_for_the_same_value():
+    images = np.array([-3.0, -1.0, 0.0, 1.0, 3.0]).reshape(5, 1, 1, 1)
+    pixels = viz.sheet(images, columns=5, scale=1)[1, 1::3]
+    assert pixels.tolist() == [0, 0, 128, 255, 255]
+    assert viz.sheet(images[2:3], columns=1, scale=1)[1, 1] == 128
+
+
 def test_bad_input_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="expected train-images"):
         data.mnist(folder=tmp_path)

@@ -109,7 +109,7 @@ def test_timesteps_fall_from_T_to_0_and_steps_join(T, data):
     steps = data.draw(st.integers(1, T))
     times = ddim.timesteps(T, steps)
     assert times[0] == T and times[-1] == 0 and len(times) == steps + 1
-    assert (np.diff(times) < 0).all()
+    assert (np.diff(times) < 0).all() and np.ptp(np.diff(times)) <= 1
     seen = []
 
     def model(xt, t):
@@ -247,6 +247,19 @@ def test_clip_limits_x0_hat():
         ddpm.step(schedule, far, 1, 0 * far, far, clip=1.0),
     ):
         np.testing.assert_allclose(step, 1.0)
+
+
+@given(schedules, st.data(), seeds)
+def test_a_clipped_x0_hat_changes_eps_hat_to_match(schedule, data, seed):
+    # else x_s would not lie on the line from x0_hat through x_t
+    xt, eps_hat = np.random.default_rng(seed).standard_normal((2, 2, 5))
+    t = data.draw(st.integers(1, schedule.T))
+    s = data.draw(st.integers(0, t - 1))
+    a, b = np.sqrt(schedule.alpha_bar), np.sqrt(1 - schedule.alpha_bar)
+    x0_hat = np.clip((xt - b[t] * eps_hat) / a[t], -0.5, 0.5)
+    expected = a[s] * x0_hat + b[s] * (xt - a[t] * x0_hat) / b[t]
+    found = ddim.step(schedule, xt, t, s, eps_hat, clip=0.5)
+    np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-9)
 
 
 def test_float32_stays_float32(rng):

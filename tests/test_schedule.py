@@ -153,6 +153,11 @@ def test_a_schedule_that_leaves_signal_says_so():
         Schedule(np.linspace(1e-4, 0.02, 50))
 
 
+def test_the_noise_of_the_course_still_shows_the_image():
+    with pytest.warns(UserWarning, match=r"alpha_bar\[500\] is 0.0064"):
+        Schedule(np.linspace(1e-4, 0.02, 500))
+
+
 def test_bad_input_is_named():
     for beta in ([1.0, 0.1], [0.1, np.nan], [0.1, -0.1], [0.0]):
         with pytest.raises(ValueError, match="beta holds .* expected values inside"):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from nanodiff import checkpoint
-from nanodiff.optim import EMA, Adam, learning_rate
+from nanodiff.optim import EMA, Adam
 from nanodiff.schedule import linear
 from nanodiff.train import Recipe, train
 from nanodiff.unet import UNet
@@ -45,11 +45,6 @@ def test_the_first_loss_is_the_mean_square_of_eps():
     np.testing.assert_allclose(found[0], np.mean(eps**2), rtol=1e-6)
 
 
-def test_it_overfits_one_image():
-    found = losses(run(), Recipe(400, 16, lr=1e-2, warmup=10), n=1)
-    assert np.mean(found[-50:]) < 0.1 * found[0]
-
-
 def test_a_run_that_was_stopped_goes_on_bit_for_bit(tmp_path):
     recipe, path = Recipe(12, 4, warmup=3), tmp_path / "run.npz"
     whole = run()
@@ -79,6 +74,21 @@ def test_a_loss_that_is_not_finite_stops_before_any_weight_changes():
         np.testing.assert_array_equal(w, before[name])
 
 
+def test_times_are_uniform_from_1_to_T():
+    parts, seen = run(), []
+    forward = parts["model"].forward
+
+    def watch(xt, t, context):
+        seen.extend(t)
+        return forward(xt, t, context)
+
+    parts["model"].forward = watch
+    losses(parts, Recipe(40, 50, warmup=0))
+    counts = np.bincount(seen, minlength=51)[1:]  # 2,000 draws, 40 for each of 50
+    assert len(counts) == 50 and abs(counts - 40).max() < 5 * np.sqrt(40)
+    assert counts[0] > 0 and counts[-1] > 0
+
+
 def test_contexts_are_dropped_at_the_rate_asked_for():
     from nanodiff.train import _drop
 
@@ -87,37 +97,6 @@ def test_contexts_are_dropped_at_the_rate_asked_for():
     assert set(kept.sum(1)) == {0.0, 3.0} and kept.dtype == np.float32
     error = 5 * np.sqrt(0.1 * 0.9 / 20_000)  # five standard errors
     assert abs((kept.sum(1) == 0).mean() - 0.1) < error
-
-
-def test_adam_equals_its_paper_and_keeps_float32(rng):
-    w = {"w": np.zeros(3, np.float32)}
-    adam, m, v, expected = Adam(w, b1=0.8, b2=0.95), 0, 0, np.zeros(3)
-    for k in range(1, 6):
-        g = rng.standard_normal(3).astype(np.float32)
-        adam.step({"w": g}, lr=0.1)
-        m, v = 0.8 * m + 0.2 * g, 0.95 * v + 0.05 * g**2.0
-        m_hat, v_hat = m / (1 - 0.8**k), v / (1 - 0.95**k)
-        expected = expected - 0.1 * m_hat / (np.sqrt(v_hat) + 1e-8)
-        np.testing.assert_allclose(w["w"], expected, rtol=1e-4)
-    assert w["w"].dtype == adam.v["w"].dtype == np.float32
-
-
-def test_ema_of_a_constant_is_the_constant_and_weights_sum_to_one():
-    w = {"w": np.full(2, 3.0)}
-    ema = EMA(w, decay=0.9)
-    for _ in range(50):
-        ema.update()
-    np.testing.assert_allclose(ema.average["w"], 3.0)
-    w["w"][...] = 0
-    ema.update()  # by now the decay is at its limit, (1 + 50) / (10 + 50) < 0.9
-    np.testing.assert_allclose(ema.average["w"], 3.0 * 51 / 60)
-
-
-def test_learning_rate_rises_to_its_peak_and_falls_to_nothing():
-    rates = [learning_rate(step, 100, 2.0, 10) for step in range(100)]
-    assert max(rates) == rates[10] == rates[9] == 2.0
-    assert (np.diff(rates[:10]) > 0).all() and (np.diff(rates[10:]) < 0).all()
-    assert 0 < rates[-1] < 0.01
 
 
 def test_bad_input_is_named():
@@ -130,3 +109,8 @@ def test_bad_input_is_named():
     parts = run()
     with pytest.raises(ValueError, match="context has 3 rows, expected 4"):
         next(train(parts.pop("model"), linear(50), x0, context[:3], Recipe(), **parts))
+
+
+def test_it_overfits_one_image():
+    found = losses(run(), Recipe(400, 16, lr=1e-2, warmup=10), n=1)
+    assert np.mean(found[-50:]) < 0.1 * found[0]

@@ -1,0 +1,118 @@
+"""Would the tests notice? Each error of `mutants.py` must fail at least one of them."""
+
+import contextlib
+import importlib
+import importlib.abc
+import importlib.util
+import inspect
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import settings
+
+import nanodiff
+from tests.mutants import MUTANTS
+
+FOLDER = Path(nanodiff.__file__).parent
+# All that is plain Python, and so quickly loaded again; the kernels stay as they are.
+FRESH = [
+    "schedule", "prediction", "ddpm", "ddim", "heun", "exact", "likelihood", "optim",
+    "train", "checkpoint", "unet", "data", "viz",
+]  # fmt: skip
+JUDGES = {
+    "schedule": ["schedule", "samplers", "exact"],
+    "ddpm": ["samplers", "exact"],
+    "ddim": ["samplers", "exact"],
+    "optim": ["optim"],
+    "unet": ["unet"],
+    "data": ["files"],
+    "viz": ["files"],
+}
+
+
+class Mutated(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Imports one module of nanodiff from a changed source, in memory."""
+
+    def __init__(self, name, source):
+        self.name, self.source = f"nanodiff.{name}", source
+
+    def find_spec(self, name, path=None, target=None):
+        if name == self.name:
+            return importlib.util.spec_from_loader(name, self)
+
+    def exec_module(self, module):
+        module.__file__ = str(FOLDER / f"{self.name.split('.')[1]}.py")
+        exec(compile(self.source, module.__file__, "exec"), vars(module))
+
+
+@contextlib.contextmanager
+def mutated(name, source):
+    """Inside, nanodiff and its tests are loaded anew, one module from this source."""
+    fresh = [f"nanodiff.{module}" for module in FRESH]
+    away = [m for m in sys.modules if m in fresh or m.startswith("tests.test_")
+            or m == "tests.strategies"]  # fmt: skip
+    kept = {m: sys.modules.pop(m) for m in away}
+    attributes = dict(vars(nanodiff))
+    for module in FRESH:  # else `from nanodiff import ddpm` would find the old one
+        vars(nanodiff).pop(module, None)
+    finder = Mutated(name, source)
+    sys.meta_path.insert(0, finder)
+    try:
+        yield
+    finally:
+        sys.meta_path.remove(finder)
+        for module in [
+            *fresh,
+            *(m for m in sys.modules if m.startswith("tests.test_")),
+        ]:
+            sys.modules.pop(module, None)
+        sys.modules.update(kept)
+        vars(nanodiff).update(attributes)
+
+
+def is_noticed(name):
+    """Does any test fail, of the files that judge this module?"""
+    for file in JUDGES.get(name, ["train"]):
+        module = importlib.import_module(f"tests.test_{file}")
+        for test in [f for n, f in vars(module).items() if n.startswith("test_")]:
+            wanted = inspect.signature(test).parameters.keys()
+            if not wanted <= {"rng", "tmp_path"} or hasattr(test, "pytestmark"):
+                continue
+            given = {"rng": np.random.default_rng(0), "tmp_path": None}
+            with tempfile.TemporaryDirectory() as folder:
+                given["tmp_path"] = Path(folder)
+                try:
+                    test(**{name: given[name] for name in wanted})
+                except (Exception, pytest.fail.Exception):
+                    return True
+    return False
+
+
+@pytest.fixture(autouse=True)
+def few_examples():
+    before = settings.default
+    settings.register_profile("mutants", before, max_examples=10, database=None)
+    settings.load_profile("mutants")
+    yield
+    settings.load_profile("nanodiff")
+
+
+@pytest.mark.parametrize("name, before, after, who", MUTANTS)
+def test_a_published_error_is_noticed(name, before, after, who):
+    source = (FOLDER / f"{name}.py").read_text(encoding="utf-8")
+    assert source.count(before) == 1, f"{name}.py no longer has {before!r} once"
+    with mutated(name, source.replace(before, after)):
+        assert is_noticed(name), f"no test notices: {who}"
+
+
+@pytest.mark.parametrize("name", sorted({row[0] for row in MUTANTS}))
+def test_the_source_as_it_is_passes(name):
+    with mutated(name, (FOLDER / f"{name}.py").read_text(encoding="utf-8")):
+        assert not is_noticed(name)
+
+
+def test_there_are_at_least_twenty_published_errors():
+    assert len({(row[0], row[1], row[2]) for row in MUTANTS}) == len(MUTANTS) >= 20
