@@ -90,10 +90,78 @@ def layers():
     yield GroupNorm(8, 2, silu=True), (3, 8, 4, 3)
 
 
-@pytest.mark.parametrize("layer, shape", list(layers()))
-def test_backward_is_the_derivative(layer, shape, rng):
-    checked = gradcheck(layer, rng.standard_normal(shape), rng=rng)
+@st.composite
+def any_layer(draw):
+    """A layer of any kind and size, and an input for it."""
+    rng = np.random.default_rng(draw(seeds))
+    kind = draw(st.sampled_from(["linear", "silu", "conv", "down", "up", "norm"]))
+    N, C, K, H, W = (draw(sizes) for _ in range(5))
+    if kind == "linear":
+        return Linear(C, K, rng=rng), rng.standard_normal((N, C))
+    if kind == "norm":
+        groups = draw(st.sampled_from([1, 2, 4]))
+        norm = GroupNorm(4 * C, groups, silu=draw(st.booleans()))
+        return norm, rng.standard_normal((N, 4 * C, H + 1, W + 1))
+    make = {
+        "silu": lambda C, K, rng: SiLU(), "down": Downsample, "up": Upsample,
+        "conv": lambda C, K, rng: Conv2d(
+            C, K, draw(st.sampled_from([1, 3])), draw(st.sampled_from([1, 2])), rng=rng
+        ),
+    }[kind]  # fmt: skip
+    return make(C, K, rng=rng), rng.standard_normal((N, C, H, W))
+
+
+@given(any_layer(), seeds)
+def test_backward_is_the_derivative(pair, seed):
+    layer, x = pair
+    checked = gradcheck(layer, x, rng=np.random.default_rng(seed))
     assert checked == ["x0", *layer.named_params()]
+
+
+@given(any_layer(), seeds)
+def test_a_linear_layer_and_its_input_gradient_are_adjoint(pair, seed):
+    # <A x, dy> = <x, A' dy>: exact, where differences would only be close
+    layer, x = pair
+    if isinstance(layer, GroupNorm | SiLU):
+        return
+    layer.cast(np.float64)
+    layer.b[...] = 0
+    y = layer(x)
+    dy = np.random.default_rng(seed).standard_normal(y.shape)
+    dx = layer.backward(dy)
+    np.testing.assert_allclose(np.vdot(y, dy), np.vdot(x, dx), rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(np.vdot(y, dy), np.vdot(layer.w, layer.dw), atol=1e-9)
+
+
+@given(any_layer(), seeds)
+def test_backward_is_linear_in_dy_and_keeps_the_dtype(pair, seed):
+    layer, x = pair
+    rng = np.random.default_rng(seed)
+    shape = layer(x.astype(np.float32)).shape
+    assert layer.backward(np.ones(shape, np.float32)).dtype == np.float32
+    layer.cast(np.float64)
+    layer(x)
+    a, b = rng.standard_normal((2, *shape))
+    both = layer.backward(2 * a - 3 * b)
+    apart = 2 * layer.backward(a) - 3 * layer.backward(b)
+    np.testing.assert_allclose(both, apart, rtol=1e-9, atol=1e-9)
+
+
+@given(sizes, st.sampled_from([1, 2, 4]), sizes, st.floats(0.1, 9), seeds)
+def test_group_norm_ignores_the_scale_and_level_of_a_group(N, groups, H, scale, seed):
+    rng = np.random.default_rng(seed)
+    norm = GroupNorm(8, groups).cast(np.float64)
+    norm.tiny = 0.0
+    x = rng.standard_normal((N, 8, H + 1, 3))
+    level = np.repeat(rng.standard_normal((N, groups)), 8 // groups, axis=1)
+    found = norm(scale * x + level[:, :, None, None])
+    np.testing.assert_allclose(found, norm(x), rtol=0, atol=1e-9)
+    dx = norm.backward(
+        rng.standard_normal(x.shape)
+    )  # so dx has neither mean nor x in it
+    dx, x = dx.reshape(N, groups, -1), x.reshape(N, groups, -1)
+    np.testing.assert_allclose(dx.sum(2), 0, atol=1e-9)
+    np.testing.assert_allclose((dx * x).sum(2), 0, atol=1e-9)
 
 
 def test_backward_of_a_modulated_norm_is_the_derivative(rng):
@@ -127,18 +195,21 @@ def test_inputs_are_unchanged_and_backward_is_linear_and_repeatable(layer, shape
 
 
 def test_the_bits_do_not_depend_on_the_number_of_threads(rng):
-    conv = Conv2d(8, 8, rng=rng)
     x = rng.standard_normal((40, 8, 14, 14), dtype=np.float32)
-    results, threads = [], numba.get_num_threads()
-    try:
-        for n in {1, threads}:
-            numba.set_num_threads(n)
-            y = conv(x)
-            results.append([y, conv.backward(y), conv.dw.copy(), conv.db.copy()])
-    finally:
-        numba.set_num_threads(threads)
-    for a, b in zip(results[0], results[-1], strict=True):
-        np.testing.assert_array_equal(a, b)
+    threads = numba.get_num_threads()
+    kinds = Conv2d(8, 8, rng=rng), Downsample(8, 8, rng=rng), Upsample(8, 8, rng=rng)
+    for layer in (*kinds, GroupNorm(8, 2, silu=True)):
+        results = []
+        try:
+            for n in {1, threads}:
+                numba.set_num_threads(n)
+                y = layer(x)
+                dx, grads = layer.backward(y), layer.named_grads().values()
+                results.append([y, dx, *(g.copy() for g in grads)])
+        finally:
+            numba.set_num_threads(threads)
+        for a, b in zip(results[0], results[-1], strict=True):
+            np.testing.assert_array_equal(a, b)
 
 
 def test_a_nan_stays_visible(rng):

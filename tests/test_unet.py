@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from nanodiff.gradcheck import gradcheck
 from nanodiff.unet import UNet
@@ -17,6 +19,21 @@ def test_backward_is_the_derivative_by_x_context_and_every_parameter(rng):
     xt, context = rng.standard_normal((3, 2, 8, 12)), rng.standard_normal((3, 3))
     checked = gradcheck(unet, xt, np.array([1, 5, 7]), context, rng=rng)
     assert checked == ["x0", "x1", *unet.named_params()]
+
+
+@given(
+    st.sampled_from([(4,), (4, 8), (8, 4, 4)]), st.integers(1, 3), st.integers(1, 3),
+    st.integers(0, 3), st.integers(1, 2), st.integers(1, 2), st.integers(0, 2**32 - 1),
+)  # fmt: skip
+@settings(max_examples=8)
+def test_backward_is_the_derivative_for_any_size(channels, N, C, M, H, W, seed):
+    rng = np.random.default_rng(seed)
+    unet = UNet(C, M, channels, features=4, groups=2, rng=rng)
+    step = 2 ** (len(channels) - 1)
+    xt = rng.standard_normal((N, C, step * H + step, step * W))
+    context = rng.standard_normal((N, M)) if M else None
+    checked = gradcheck(unet, xt, rng.integers(1, 99, N), context, rng=rng)
+    assert checked == ["x0", *(["x1"] if M else []), *unet.named_params()]
 
 
 def test_without_context_the_context_layer_gets_no_gradient(rng):

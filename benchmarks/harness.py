@@ -1,0 +1,52 @@
+"""Timing that can be trusted on a noisy machine: in turn, medians, ratios by round."""
+
+import platform
+import time
+from importlib.metadata import version
+
+import numba
+import numpy as np
+import torch
+from threadpoolctl import threadpool_info
+
+PAUSE = 0.02  # seconds between two sides, so that spinning BLAS threads fall asleep
+
+
+def alternate(sides, rounds=15, warmup=3):
+    """Run the sides {name: function} in turn, A B A B ..., and return {name: seconds}.
+
+    Each value is an array of `rounds` times; the first `warmup` rounds are not counted.
+    """
+    times = {name: [] for name in sides}
+    for i in range(warmup + rounds):
+        for name, run in sides.items():
+            time.sleep(PAUSE)
+            start = time.perf_counter()
+            run()
+            if i >= warmup:
+                times[name].append(time.perf_counter() - start)
+    return {name: np.array(values) for name, values in times.items()}
+
+
+def report(title, times, ours="nanodiff"):
+    """Print medians, and the ratio of ours to the best of the others, by round."""
+    print(f"\n{title}")
+    for name, values in times.items():
+        print(f"  {name:26s} {np.median(values) * 1e3:9.2f} ms")
+    others = {name: np.median(v) for name, v in times.items() if name != ours}
+    best = min(others, key=others.get)
+    ratio = times[ours] / times[best]
+    low, middle, high = np.percentile(ratio, [10, 50, 90])
+    print(f"  {ours} / {best}: {middle:.2f} ({low:.2f} to {high:.2f})")
+    return middle
+
+
+def machine():
+    """Print what this was measured on."""
+    with open("/proc/cpuinfo", encoding="utf-8") as file:
+        names = {line.split(":")[1].strip() for line in file if "model name" in line}
+    packages = ", ".join(f"{p} {version(p)}" for p in ("numpy", "numba", "torch"))
+    blas = {f"{b['internal_api']} {b.get('architecture')}" for b in threadpool_info()}
+    print(f"{', '.join(names)}; Python {platform.python_version()}, {packages}")
+    print(f"threads: numba {numba.get_num_threads()}, torch {torch.get_num_threads()}")
+    print(f"BLAS: {', '.join(sorted(blas))}; {time.strftime('%Y-%m-%d')}")
