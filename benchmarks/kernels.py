@@ -79,8 +79,8 @@ def main():
             mine, nchw, last = (work / np.median(times[side]) for side in sides)
             best = np.minimum(times["PyTorch"], times["PyTorch channels_last"])
             ratio = np.median(times["nanodiff"] / best)
-            print(f"{C:3d} channels {H:2d}x{H:<2d} {name:15s}{gemm:6.0f}{mine:9.0f}"
-                  f"{mine / gemm:7.2f}{nchw:9.0f}{last:15.0f}{ratio:12.2f}")  # fmt: skip
+            rates = f"{gemm:6.0f}{mine:9.0f}{mine / gemm:7.2f}{nchw:9.0f}{last:15.0f}"
+            print(f"{C:3d} channels {H:2d}x{H:<2d} {name:15s}{rates}{ratio:12.2f}")
     copy = harness.alternate({"copy": line.copy}, rounds=9)["copy"]
     print(f"copying memory: {2 * line.nbytes / np.median(copy) / 1e9:.0f} GB/s")
 

@@ -3,8 +3,8 @@
 python examples/convergence.py             about half a minute
 python examples/convergence.py --quick     a few seconds
 
-The data are N(0, 0.25), for which the exact predictor and the exact answer are known, so
-nothing is left to chance. Expect slope -1 for DDIM, -2 for Heun's method. Inversion
+The data are N(0, 0.25), for which the exact predictor and answer are known, so nothing
+is left to chance. Expect slope -1 for DDIM, -2 for Heun's method. Inversion
 and back is set beside Table 2 of the DDIM paper (CIFAR10, in the same unit).
 """
 
@@ -35,7 +35,7 @@ def options():
 
 def main():
     args = options()
-    args.out.mkdir(parents=True, exist_ok=True)
+    viz.folder(args.out)
     noise = schedule.linear(args.T)
     model, xT = exact.gaussian(noise, 0.0, STD), np.ones((1, 1))
     alpha_bar = noise.alpha_bar[noise.T]

@@ -49,7 +49,7 @@ def learn(x0, noise, steps, rng, name):
 
 def main():
     args = options()
-    args.out.mkdir(parents=True, exist_ok=True)
+    viz.folder(args.out)
     rng, noise = np.random.default_rng(args.seed), schedule.linear(200)
     sets, fields = {}, {}
     for make in (toy.ring, toy.spiral, toy.moons):

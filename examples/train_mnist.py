@@ -27,13 +27,13 @@ def options():
     )
     add = parser.add_argument
     add("--out", type=Path, default=Path("runs/mnist"), help="folder for the results")
-    add("--steps", type=int, default=2400, help="training steps")
+    add("--steps", type=int, default=2200, help="training steps")
     add("--batch", type=int, default=32, help="images a step")
     add("--lr", type=float, default=2e-3, help="peak learning rate")
     add("--T", type=int, default=500, help="steps of noise")
     add("--predicts", choices=KINDS, default="v", help="what the network learns to say")
     add("--seed", type=int, default=0, help="of weights, batches, noise and samples")
-    add("--every", type=int, default=500, help="steps from one sheet to the next")
+    add("--every", type=int, default=1000, help="steps from sheet to sheet")
     add(
         "--data",
         type=Path,
@@ -47,30 +47,25 @@ def options():
     return args
 
 
-def draw(unet, ema, noise, predicts, out, film=False):
-    """Write a sheet by DDIM; for a film also that, and a sheet by DDPM. EMA weights."""
-    digits = UNet(**unet.config, rng=np.random.default_rng(0)).load(ema.average)
-    labels = np.tile(np.arange(10), 4)  # a column each
-    rng = np.random.default_rng(0)
-    xT = rng.standard_normal((len(labels), 1, 28, 28)).astype(np.float32)
+def draw(run, config, out, rows):
+    """Write the loss curve, a sheet by each sampler, and a film, with EMA weights."""
+    unet = UNet(**config["unet"], rng=np.random.default_rng(0)).load(run["ema"].average)
+    noise, rng = schedule.linear(config["T"]), np.random.default_rng(0)
+    context = data.one_hot(np.tile(np.arange(10), rows))  # a column for each digit
+    xT = rng.standard_normal((len(context), 1, 28, 28)).astype(np.float32)
+    kw = {"clip": 1.0, "predicts": config["recipe"]["predicts"]}
 
     def model(xt, t):
-        return digits(xt, t, data.one_hot(labels))
+        return unet(xt, t, context)
 
-    frames = [xT] + [
-        xt
-        for t, xt in ddim.sample(
-            model, noise, xT, steps=min(50, noise.T), clip=1.0, predicts=predicts
-        )
-    ]
+    steps = ddim.sample(model, noise, xT, min(50, noise.T), **kw)
+    frames = [xT] + [xt for _, xt in tqdm(steps, "DDIM", min(50, noise.T), leave=False)]
+    steps = tqdm(ddpm.sample(model, noise, xT, rng, **kw), "DDPM", noise.T, leave=False)
+    *_, (_, x0) = steps
+    viz.save_loss(out / "loss.png", config["losses"])
     viz.save_sheet(out / "ddim.png", frames[-1], columns=10)
-    if film:
-        viz.save_film(
-            out / "ddim.gif", frames[:: max(1, len(frames) // 25)], columns=10
-        )
-        steps = ddpm.sample(model, noise, xT, rng, clip=1.0, predicts=predicts)
-        *_, (_, x0) = tqdm(steps, "DDPM", noise.T, leave=False)
-        viz.save_sheet(out / "ddpm.png", x0, columns=10)
+    viz.save_sheet(out / "ddpm.png", x0, columns=10)
+    viz.save_film(out / "ddim.gif", frames[:: max(1, len(frames) // 25)], columns=10)
 
 
 def begin(args, path):
@@ -96,14 +91,14 @@ def begin(args, path):
 
 def main():
     args, start = options(), time.time()
-    args.out.mkdir(parents=True, exist_ok=True)
+    viz.folder(args.out)
     path = args.out / "checkpoint.npz"
     if path.exists() and not args.resume:
         raise SystemExit(f"{path} exists: go on with --resume, or use another --out")
     run, config = begin(args, path)
-    losses, noise = config["losses"], schedule.linear(config["T"])
-    recipe = Recipe(**config["recipe"])
+    losses, recipe = config["losses"], Recipe(**config["recipe"])
     images, labels = data.mnist(folder=args.data)
+    noise, context = schedule.linear(config["T"]), data.one_hot(labels)
     stop = []  # Ctrl-C takes effect between two steps, where a run can be taken up
     signal.signal(signal.SIGINT, lambda *_: stop.append(True))
 
@@ -111,7 +106,7 @@ def main():
         checkpoint.save(path, step=len(losses), config=config, **run)
 
     loop = train(
-        run["model"], noise, images, data.one_hot(labels), recipe,
+        run["model"], noise, images, context, recipe,
         rng=run["rng"], adam=run["adam"], ema=run["ema"], first=len(losses),
     )  # fmt: skip
     bar = tqdm(
@@ -122,15 +117,15 @@ def main():
         bar.set_description("training")
         speed = (bar.format_dict["rate"] or 0) * recipe.batch
         bar.set_postfix_str(f"loss {np.mean(losses[-100:]):.4f}, {speed:.0f} images/s")
-        if stop or (step + 1) % args.every == 0:
-            save()
-            draw(run["model"], run["ema"], noise, recipe.predicts, args.out)
         if stop:
+            save()
             raise SystemExit(f"\nsaved {path}; go on with --resume")
+        if (step + 1) % args.every == 0 and step + 1 < recipe.steps:
+            save()
+            draw(run, config, args.out, rows=2)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     save()
-    viz.save_loss(args.out / "loss.png", losses)
-    draw(run["model"], run["ema"], noise, recipe.predicts, args.out, film=True)
+    draw(run, config, args.out, rows=4)
     files = ", ".join(sorted(file.name for file in args.out.iterdir()))
     print(f"{args.out} has {files} after {time.time() - start:.0f} s; next:")
     print(f"python examples/sample_mnist.py --checkpoint {path} --digits 2026")

@@ -158,8 +158,8 @@ def q_sample(schedule, x0, t, eps):
     """Return x_t: the data x0 after t steps of noise, in one jump.
 
     x_t = sqrt(alpha_bar_t) x0 + sqrt(1 - alpha_bar_t) eps, DDPM Eq. 4. eps is standard
-    normal, of x0's shape. t is an int or (N,) integers in 0..T; anything else, or
-    shapes that differ, raise ValueError.
+    normal, of x0's shape. t is an int or (N,) integers in 0..T; anything else, shapes
+    that differ, or integer images, raise ValueError.
 
     >>> q_sample(linear(100), np.ones((2, 3)), 0, np.zeros((2, 3))).tolist()
     [[1.0, 1.0, 1.0], [1.0, 1.0, 1.0]]
@@ -262,5 +262,8 @@ def _check_T(T):
 
 def _check_shapes(**arrays):
     (first, a), (second, b) = arrays.items()
+    for name, array in arrays.items():
+        if not np.issubdtype(array.dtype, np.floating):
+            raise ValueError(f"{name} has dtype {array.dtype}, expected floats")
     if a.shape != b.shape:
         raise ValueError(f"{second} has shape {b.shape}, expected {first}'s {a.shape}")

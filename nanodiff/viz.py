@@ -5,11 +5,32 @@ place and then renamed.
 """
 
 import os
+import tempfile
 from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
+
+
+def folder(path):
+    """Return a folder to write to, made if it is missing.
+
+    Raises ValueError, before anything is computed, if nothing can be written there.
+
+    >>> folder(__file__)
+    Traceback (most recent call last):
+        ...
+    ValueError: out is ..., expected a folder that can be written to
+    """
+    path = Path(path)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            return path
+    except OSError as error:
+        message = f"out is {str(path)!r}, expected a folder that can be written to"
+        raise ValueError(message) from error
 
 
 def sheet(images, columns, scale=2):

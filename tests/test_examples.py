@@ -37,6 +37,23 @@ def test_train_resume_and_sample(tmp_path):
         )  # fmt: skip
         assert result.returncode == 0, result.stderr
         assert picture.read_bytes().startswith(b"\x89PNG")
+    result = python(
+        ROOT / "examples/honest_loss.py", "--quick",
+        "--checkpoint", tmp_path / "checkpoint.npz",
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    assert "floor:" in result.stdout and "all:" in result.stdout
+
+
+def test_toy_points_and_convergence(tmp_path):
+    for name, made in (
+        ("toy_points", {"points.png", "fields.png"}), ("convergence", {"orders.png"})
+    ):  # fmt: skip
+        out = tmp_path / name
+        result = python(ROOT / f"examples/{name}.py", "--quick", "--out", out)
+        assert result.returncode == 0, result.stderr
+        assert {path.name for path in out.iterdir()} == made
+    assert "DDIM: slope -0.9" in result.stdout and "Heun: slope -1.9" in result.stdout
 
 
 @pytest.mark.parametrize("options, words", [
@@ -46,6 +63,16 @@ def test_train_resume_and_sample(tmp_path):
 def test_bad_options_are_named(options, words):
     result = python(ROOT / "examples/sample_mnist.py", *options)
     assert result.returncode and words in result.stderr
+
+
+def test_an_out_that_is_no_folder_is_refused_at_once(tmp_path):
+    out = tmp_path / "file"
+    out.write_text("precious")
+    result = python(ROOT / "examples/train_mnist.py", "--quick", "--out", out)
+    assert (
+        result.returncode and "expected a folder that can be written" in result.stderr
+    )
+    assert out.read_text() == "precious"
 
 
 def test_kernels_are_right_without_the_compiler():

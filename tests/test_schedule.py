@@ -186,5 +186,7 @@ def test_bad_input_is_named():
         ValueError, match=r"eps has shape \(3,\), expected x0's \(2, 3\)"
     ):
         q_sample(schedule, x, 1, np.zeros(3))
+    with pytest.raises(ValueError, match="x0 has dtype int64, expected floats"):
+        q_sample(schedule, np.ones((2, 3), np.int64), 1, x)
     with pytest.raises(ValueError, match="t is 0, expected 1..50"):
         posterior(schedule, x, x, 0)
