@@ -4,7 +4,7 @@ Start with `schedule.py`, then `ddpm.py`, `train.py`, `ddim.py`; the network is
 `unet.py` over `layers.py`, and `kernels.py` makes it fast.
 """
 
-from nanodiff import data, ddim, ddpm, schedule
+from nanodiff import data, ddim, ddpm, exact, schedule
 from nanodiff.schedule import Schedule, cosine, linear, q_sample
 from nanodiff.unet import UNet
 
@@ -15,6 +15,7 @@ __all__ = [
     "data",
     "ddim",
     "ddpm",
+    "exact",
     "linear",
     "q_sample",
     "schedule",

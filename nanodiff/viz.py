@@ -61,9 +61,13 @@ def save_sheet(path, images, columns, scale=2):
     _write(path, lambda part: Image.fromarray(sheet(images, columns, scale)).save(part))
 
 
-def save_film(path, frames, columns, scale=2, seconds=4.0):
-    """Write an animated GIF: one sheet a frame, the last one held for two seconds."""
-    pictures = [Image.fromarray(sheet(images, columns, scale)) for images in frames]
+def save_film(path, frames, columns, scale=1, seconds=4.0):
+    """Write an animated GIF: one sheet a frame, the last one held for two seconds.
+
+    Sixty-four colours: noise does not compress, and a film should not weigh megabytes.
+    """
+    sheets = (sheet(images, columns, scale) for images in frames)
+    pictures = [Image.fromarray(pixels).quantize(64) for pixels in sheets]
     each = int(1000 * seconds / len(pictures))
     durations = [each] * (len(pictures) - 1) + [2000]
     _write(
@@ -81,7 +85,7 @@ def save_loss(path, losses):
     axes.semilogy(losses, color="0.8", linewidth=0.5, label="a batch")
     smooth = [np.mean(losses[max(0, i - 99) : i + 1]) for i in range(len(losses))]
     axes.semilogy(smooth, color="tab:blue", label="mean of 100")
-    axes.set(xlabel="step", ylabel="mean (eps - eps_hat)$^2$")
+    axes.set(xlabel="step", ylabel="mean squared error")
     axes.legend()
     _write(path, lambda part: figure.savefig(part, dpi=120))
 
