@@ -11,6 +11,8 @@ Ermon 2020, arXiv 2010.02502, Eq. 12 and 16; their alpha is DDPM's alpha_bar.
 Shapes: xt, eps_hat, z are equal, (N, ...). `model(xt, t)` is any callable.
 """
 
+from itertools import pairwise
+
 import numpy as np
 
 from nanodiff.prediction import split
@@ -42,7 +44,7 @@ def falling(steps, T):
         return timesteps(T, steps)
     found = [int(t) for t in steps]
     ends = len(found) >= 2 and found[-1] == 0 and found[0] <= T
-    if not ends or any(t <= s for t, s in zip(found, found[1:], strict=False)):
+    if not ends or any(t <= s for t, s in pairwise(found)):
         raise ValueError(
             f"steps is {found}, expected a strictly falling list from at most "
             f"T = {T} to 0"
@@ -77,7 +79,7 @@ def _step(schedule, xt, t, s, x0_hat, eps_hat, eta, z, clip):
     if clip is not None:
         x0_hat = np.clip(x0_hat, -clip, clip)
         eps_hat = predict_eps(schedule, xt, t, x0_hat)
-    alpha_bar_t = at(schedule.alpha_bar, t, xt, first=1)
+    alpha_bar_t = at(schedule.alpha_bar, t, xt)
     alpha_bar_s = at(schedule.alpha_bar, s, xt)
     sigma = eta * np.sqrt((1 - alpha_bar_s) / (1 - alpha_bar_t))
     sigma = sigma * np.sqrt(1 - alpha_bar_t / alpha_bar_s)  # Eq. 16
@@ -109,7 +111,7 @@ def sample(model, schedule, xT, steps=50, eta=0.0, rng=None, clip=None, predicts
 
 
 def _sample(model, schedule, xt, times_, eta, rng, clip, predicts):
-    for t, s in zip(times_, times_[1:], strict=False):
+    for t, s in pairwise(times_):
         z = rng.standard_normal(xt.shape).astype(xt.dtype) if eta > 0 else None
         x0_hat, eps_hat = split(schedule, xt, t, model(xt, t), predicts)
         xt = _step(schedule, xt, t, s, x0_hat, eps_hat, eta, z, clip)
@@ -133,7 +135,7 @@ def invert(model, schedule, x0, steps=50, predicts="eps"):
 
 
 def _invert(model, schedule, xs, times_, predicts):
-    for s, t in zip(times_, times_[1:], strict=False):
+    for s, t in pairwise(times_):
         _, eps_hat = split(schedule, xs, max(s, 1), model(xs, max(s, 1)), predicts)
         x0_hat = predict_x0(schedule, xs, s, eps_hat)
         alpha_bar = at(schedule.alpha_bar, t, xs)

@@ -13,6 +13,8 @@ so that mean and variance of what it makes follow without a sample. (E[eps | x_t
 Shapes: x, xt (N, ...); means (M, ...); stds, weights (M,).
 """
 
+from itertools import pairwise
+
 import numpy as np
 
 from nanodiff.ddim import falling
@@ -125,7 +127,7 @@ def ddim_moments(schedule, mean, std, steps=50, eta=0.0):
     """
     m, v, ab = 0.0, 1.0, schedule.alpha_bar
     times = falling(steps, schedule.T)
-    for t, s in zip(times, times[1:], strict=False):
+    for t, s in pairwise(times):
         slope, level = _eps_line(schedule, mean, std, t)
         sigma2 = eta**2 * (1 - ab[s]) / (1 - ab[t]) * (1 - ab[t] / ab[s])
         scale = np.sqrt(ab[s] / ab[t])

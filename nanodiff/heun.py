@@ -9,6 +9,8 @@ square of the number of steps.
 Shapes: xt (N, ...). `model(xt, t)` is any callable.
 """
 
+from itertools import pairwise
+
 import numpy as np
 
 from nanodiff.ddim import falling
@@ -40,7 +42,7 @@ def _sample(model, schedule, xt, times_, predicts):
         return split(schedule, xt, t, model(xt, t), predicts)[1]
 
     y, bend = times(1 / np.sqrt(schedule.alpha_bar[times_[0]]), xt), 0 * xt
-    for t, s in zip(times_, times_[1:], strict=False):
+    for t, s in pairwise(times_):
         h, first = sigma[s] - sigma[t], slope(y, t)
         if s > 0:
             last = slope(y + times(h, first), s)

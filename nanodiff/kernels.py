@@ -262,9 +262,20 @@ def add_inner_products(out, length, string, offset, m, dy, r0, r1, r2, r3):
         out[i] += s
 
 
+@jit
+def add(images, plus):
+    """Add to images what has the same shape, while the images are in the cache."""
+    y, more = images.reshape(-1), plus.reshape(-1)
+    for p in range(uint64(y.size)):
+        y[p] += more[p]
+
+
 @parallel
-def correlate(x, blocks, offset, bias, y, source, target, frame, scratch):
-    """y = bias + the correlation of x with blocks, on strings of `group` images."""
+def correlate(x, blocks, offset, bias, plus, y, source, target, frame, scratch):
+    """y = bias + plus + the correlation of x with blocks, on strings of some images.
+
+    plus has y's shape, or size 0 for none.
+    """
     N, K = x.shape[0], y.shape[1]
     group, lead, pitch, span = frame
     for b in numba.prange((N + group - 1) // group):
@@ -288,6 +299,8 @@ def correlate(x, blocks, offset, bias, y, source, target, frame, scratch):
                     target, pitch, span, bias[k + i],
                     sums_room,
                 )  # fmt: skip
+        if plus.size:
+            add(y[first:last], plus[first:last])
 
 
 @parallel

@@ -133,6 +133,8 @@ class Conv2d(Layer):
     """y[k] = b[k] + sum_c,r,s w[k, c, r, s] x[c, shifted by r, s], zeros outside.
 
     kernel 3 (padding 1) or 1 (no padding), stride 1 or 2: H' = ceil(H / stride).
+    `plus`, of the result's shape, is added to it in the same pass over memory; what a
+    skip connection brings has the gradient dy, so backward need not return it.
     """
 
     def __init__(self, c_in, c_out, kernel=3, stride=1, *, rng):
@@ -149,19 +151,21 @@ class Conv2d(Layer):
         tiled = (kernel, stride) == (3, 1)
         self.plan = strings.tiled() if tiled else strings.strided(kernel, stride)
 
-    def forward(self, x):  # (N, C_in, H, W) -> (N, C_out, H', W')
+    def forward(self, x, plus=None):  # (N, C_in, H, W) -> (N, C_out, H', W')
         _expect(x, "x", ("N", self.w.shape[1], "H", "W"), self.w.dtype)
         self.cache = x
         size = self.size(*x.shape[2:])
-        return strings.correlate(x, self.w, self.b, self.plan, size)
+        if plus is not None:
+            _expect(plus, "plus", (len(x), len(self.b), *size), x.dtype)
+        return strings.correlate(x, self.w, self.b, self.plan, size, plus)
 
-    def backward(self, dy):  # (N, C_out, H', W') -> (N, C_in, H, W)
+    def backward(self, dy, plus=None):  # (N, C_out, H', W') -> (N, C_in, H, W)
         x, plan = self.cache, self.plan
         dw, self.db[...] = strings.correlate_weight(x, dy, plan)
         self.dw[...] = dw.reshape(self.w.shape)
         none = np.zeros(x.shape[1], x.dtype)
         w = self.w.swapaxes(0, 1)
-        return strings.correlate(dy, w, none, plan.transposed, x.shape[2:])
+        return strings.correlate(dy, w, none, plan.transposed, x.shape[2:], plus)
 
     def size(self, H, W):
         """(H', W') of the output."""
@@ -190,7 +194,8 @@ class Upsample(Conv2d):
 class GroupNorm(Layer):
     """y = gamma * (x - mean) / std + beta, over groups of channels of one image.
 
-    `silu` adds y * sigmoid(y) in the same pass over memory. A second input of shape
+    `silu` makes it y * sigmoid(y) in the same pass over memory; `plus` is added to dx,
+    as in Conv2d. A second input of shape
     (N, 2 C) is added to gamma and beta of each image: so an embedding modulates the
     features (Wu, He 2018, arXiv 1803.08494; Dhariwal, Nichol 2021, arXiv 2105.05233).
     """
@@ -231,13 +236,14 @@ class GroupNorm(Layer):
         self.cache = x, scale, shift, mean, rstd, modulation is not None
         return y
 
-    def backward(self, dy):  # -> dx, or (dx, dmodulation) if there was one
+    def backward(self, dy, plus=None):  # -> dx, or (dx, dmodulation) if there was one
         x, scale, shift, mean, rstd, modulated = self.cache
         dx = np.empty_like(x)
         dscale, dshift = np.empty_like(scale), np.empty_like(shift)
         norm_kernels.group_norm_backward(
             x, scale, shift, self.groups, self.silu, mean, rstd,
-            np.ascontiguousarray(dy), dx, dscale, dshift,
+            np.ascontiguousarray(dy), dx[:0] if plus is None else plus,
+            dx, dscale, dshift,
         )  # fmt: skip
         np.sum(dscale, axis=0, out=self.dgamma)
         np.sum(dshift, axis=0, out=self.dbeta)

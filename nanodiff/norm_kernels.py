@@ -83,14 +83,17 @@ def group_norm(x, scale, shift, groups, tiny, silu, y, mean, rstd):
 
 @parallel
 def group_norm_backward(
-    x, scale, shift, groups, silu, mean, rstd, dy, dx, dscale, dshift
+    x, scale, shift, groups, silu, mean, rstd, dy, plus, dx, dscale, dshift
 ):
-    """Write the gradients of `group_norm`, recomputing u and its sigmoid from x."""
+    """Write the gradients of `group_norm`, recomputing u and its sigmoid from x.
+
+    plus has dx's shape and is added to it, or size 0 for none.
+    """
     N, C = scale.shape
     width = C // groups
     zero, one = x.dtype.type(0), x.dtype.type(1)
     pixels, out = x.reshape(N, C, -1), dx.reshape(N, C, -1)
-    gradient = dy.reshape(N, C, -1)
+    gradient, more = dy.reshape(N, C, -1), plus.reshape(-1)
     count = x.dtype.type(width * pixels.shape[2])
     for i in numba.prange(N * groups):
         n, g = i // groups, i % groups
@@ -122,3 +125,7 @@ def group_norm_backward(
             slope, level = r * r * mean_dx, r * mean_d
             for p in range(row.size):
                 du[p] = a * du[p] - level - (row[p] - m) * slope
+            if plus.size:
+                skip = more[(n * C + c) * row.size :]
+                for p in range(row.size):
+                    du[p] += skip[p]

@@ -127,14 +127,14 @@ def sigmoid(T, start=-3.0, end=3.0):
     arXiv 2212.11972, Algorithm 1 (with tau 1). Raises ValueError unless start < end.
 
     >>> sigmoid(4).alpha_bar.round(3).tolist()
-    [1.0, 0.849, 0.5, 0.151, 0.0]
+    [1.0, 0.851, 0.5, 0.149, 0.0]
     """
     _check_T(T)
     if not start < end:
         raise ValueError(f"start is {start}, expected below end, which is {end}")
     curve = 1 / (1 + np.exp(-np.linspace(start, end, T + 1)))
-    alpha_bar = (curve[-1] - curve) / (curve[-1] - curve[0])
-    return Schedule(np.minimum(1 - alpha_bar[1:] / alpha_bar[:-1], 0.999))
+    left = curve[-1] - curve  # alpha_bar, but for a factor: only ratios count
+    return Schedule(np.minimum(1 - left[1:] / left[:-1], 0.999))
 
 
 def zero_terminal(schedule):

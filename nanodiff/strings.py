@@ -132,13 +132,14 @@ def tiled():
     return Plan(tuple(table), np.kron(G, np.eye(3)), X_TILES, Y_TILES, DY_TILES)
 
 
-def correlate(x, weight, bias, plan, size):
-    """The convolution of x by a plan, as images (N, K, *size)."""
+def correlate(x, weight, bias, plan, size, plus=None):
+    """The convolution of x by a plan, as images (N, K, *size), plus such images."""
     N, C, H, W = x.shape
     K = len(weight)
     frame, length, rows = _frame(N, *plan.grid(H, W))
     offset, index = _offsets(plan, C, frame, length)
     y = np.empty((N, K, *size), x.dtype)
+    plus = y[:0] if plus is None else np.ascontiguousarray(plus)
     blocks = np.zeros(_blocks(offset, K), x.dtype)
     folded = plan.fold.astype(x.dtype) @ weight.reshape(K * C, -1).T
     weight_kernels.block(folded.reshape(-1, K, C), index, blocks)
@@ -149,7 +150,7 @@ def correlate(x, weight, bias, plan, size):
         _scratch(len(plan.target.parts), rows, x.dtype),
     )
     kernels.correlate(
-        np.ascontiguousarray(x), blocks, offset, bias, y,
+        np.ascontiguousarray(x), blocks, offset, bias, plus, y,
         plan.source.arrays, plan.target.arrays, frame, scratch,
     )  # fmt: skip
     return y

@@ -91,17 +91,15 @@ class ResBlock(Layer):
 
     def forward(self, x, emb):  # (N, C_in, H, W), (N, features) -> (N, C_out, H, W)
         h = self.conv1(self.norm1(x))
-        y = self.conv2(self.norm2(h, self.modulate(emb)))
-        y += self.skip(x) if hasattr(self, "skip") else x
-        return y
+        skip = self.skip(x) if hasattr(self, "skip") else x
+        return self.conv2(self.norm2(h, self.modulate(emb)), skip)
 
     def backward(self, dy):  # -> dx, demb
         dh, dmodulation = self.norm2.backward(self.conv2.backward(dy))
         demb = self.modulate.backward(dmodulation)
-        dx = self.norm1.backward(self.conv1.backward(dh))  # h = conv1(norm1(x))
-        # x also reaches y past the convolutions
-        dx += self.skip.backward(dy) if hasattr(self, "skip") else dy
-        return dx, demb
+        # h = conv1(norm1(x)); x also reaches y past the convolutions
+        dskip = self.skip.backward(dy) if hasattr(self, "skip") else dy
+        return self.norm1.backward(self.conv1.backward(dh), dskip), demb
 
 
 class UNet(Layer):
@@ -166,8 +164,7 @@ class UNet(Layer):
             h = getattr(self, f"down{i + 1}")(h, emb)
         h = self.mid(h, emb)
         for i in range(self.levels - 1, 0, -1):
-            h = getattr(self, f"grow{i}")(h)
-            h += skips[i - 1]
+            h = getattr(self, f"grow{i}")(h, skips[i - 1])
             h = getattr(self, f"up{i}")(h, emb)
         return self.conv_out(self.norm_out(h))
 
@@ -177,14 +174,14 @@ class UNet(Layer):
         dh, demb, dskips = self.norm_out.backward(self.conv_out.backward(d_eps)), 0, []
         for i in range(1, self.levels):  # the forward pass, read upward
             dh, de = getattr(self, f"up{i}").backward(dh)
-            dskips.append(dh)  # h += skip: both get dh
+            dskips.append(dh)  # grow adds the skip to its result: both get dh
             dh, demb = getattr(self, f"grow{i}").backward(dh), demb + de
         dh, de = self.mid.backward(dh)
         demb = demb + de
         for i in range(self.levels - 1, 0, -1):
             dh, de = getattr(self, f"down{i + 1}").backward(dh)
-            dh, demb = getattr(self, f"pool{i}").backward(dh), demb + de
-            dh += dskips[i - 1]
+            dh = getattr(self, f"pool{i}").backward(dh, dskips[i - 1])
+            demb = demb + de
         return self.conv_in.backward(dh), self.embed.backward(demb)
 
     def _checked(self, xt, t, context):

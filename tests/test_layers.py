@@ -75,6 +75,21 @@ def test_float32_sigmoid_is_exact_to_rounding(rng):
     np.testing.assert_allclose(found, u / (1 + np.exp(-u)), rtol=5e-7, atol=1e-35)
 
 
+@given(sizes, sizes, sizes, st.sampled_from([Conv2d, Downsample, Upsample]), seeds)
+def test_plus_is_added_to_what_would_be_without_it(N, C, H, make, seed):
+    rng = np.random.default_rng(seed)
+    layer, x = make(C, 4, rng=rng), rng.standard_normal((N, C, H, 5), dtype=np.float32)
+    y = layer(x)
+    plus = rng.standard_normal(y.shape, dtype=np.float32)
+    np.testing.assert_array_equal(layer(x, plus), y + plus)
+    dx = layer.backward(y)
+    more = rng.standard_normal(x.shape, dtype=np.float32)
+    np.testing.assert_array_equal(layer.backward(y, more), dx + more)
+    norm = GroupNorm(4, 2, silu=True)
+    dx = norm.backward(norm(plus))
+    np.testing.assert_allclose(norm.backward(norm(plus), y), dx + y, atol=1e-6)
+
+
 def layers():
     rng = np.random.default_rng(1)
     yield Linear(3, 4, rng=rng), (5, 3)
@@ -226,6 +241,8 @@ def test_bad_input_is_named(rng):
         conv(np.zeros((1, 2, 4, 4), np.float32))
     with pytest.raises(ValueError, match="x has dtype float64, expected float32"):
         conv(np.zeros((1, 3, 4, 4)))
+    with pytest.raises(ValueError, match=r"plus has shape \(1, 4, 4, 5\), expected"):
+        conv(np.zeros((1, 3, 4, 4), np.float32), np.zeros((1, 4, 4, 5), np.float32))
     with pytest.raises(ValueError, match="stride is 3, expected one of"):
         Conv2d(3, 4, stride=3, rng=rng)
     with pytest.raises(ValueError, match="groups is 3, expected a divisor of 8"):

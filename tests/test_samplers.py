@@ -240,13 +240,22 @@ def test_inversion_then_sampling_returns_closer_with_more_steps(rng):
     assert (np.diff(errors) < 0).all() and errors[-1] < 1e-3
 
 
-def test_clip_limits_x0_hat():
-    schedule, far = linear(100), np.full((1, 1), 9.0)
-    for step in (
-        ddim.step(schedule, far, 60, 0, 0 * far, clip=1.0),
-        ddpm.step(schedule, far, 1, 0 * far, far, clip=1.0),
+def test_clip_limits_x0_hat(rng):
+    schedule, far = linear(100), np.array([[9.0, -9.0, 0.1]])
+
+    def model(xt, t):
+        return 0 * xt
+
+    for x0 in (
+        ddim.step(schedule, far, 60, 0, 0 * far, clip=0.5),
+        ddpm.step(schedule, far, 1, 0 * far, far, clip=0.5),
     ):
-        np.testing.assert_allclose(step, 1.0)
+        np.testing.assert_allclose(x0[0, :2], [0.5, -0.5])
+    for steps in (
+        ddim.sample(model, schedule, far, 9, clip=0.5),
+        ddpm.sample(model, schedule, far, rng, clip=0.5),
+    ):
+        assert abs(last(steps)[1]).max() <= 0.5
 
 
 @given(schedules, st.data(), seeds)

@@ -106,11 +106,13 @@ def test_cosine_is_its_formula_where_beta_is_not_clipped(T):
     np.testing.assert_allclose(cosine(T).alpha_bar[free], expected[free], rtol=1e-9)
 
 
-@given(st.integers(1, 1000))
-def test_sigmoid_is_its_formula_where_beta_is_not_clipped(T):
-    schedule, time = sigmoid(T), np.arange(T + 1) / T
-    curve = np.tanh(3 * time - 1.5)  # 2 s(u) - 1 = tanh(u / 2)
-    expected = (np.tanh(1.5) - curve) / (2 * np.tanh(1.5))
+@given(st.integers(1, 1000), st.floats(-5, 0), st.floats(1, 5))
+def test_sigmoid_is_its_formula_where_beta_is_not_clipped(T, start, end):
+    schedule, time = sigmoid(T, start, end), np.arange(T + 1) / T
+    curve = np.tanh((start + (end - start) * time) / 2)  # 2 s(u) - 1 = tanh(u / 2)
+    expected = (curve[-1] - curve) / (curve[-1] - curve[0])
+    assert schedule.T == T
+    np.testing.assert_array_equal(sigmoid(T).beta, sigmoid(T, -3.0, 3.0).beta)
     free = schedule.beta < 0.999
     np.testing.assert_allclose(schedule.alpha_bar[free], expected[free], rtol=1e-9)
 
@@ -118,6 +120,7 @@ def test_sigmoid_is_its_formula_where_beta_is_not_clipped(T):
 @given(st.integers(13, 1000))
 def test_quadratic_is_linear_in_the_root_of_beta(T):
     root = np.sqrt(quiet(quadratic, T).beta[1:] * T / 1000)
+    assert len(root) == T
     np.testing.assert_allclose(root[[0, -1]], np.sqrt([0.00085, 0.012]), rtol=1e-12)
     np.testing.assert_allclose(np.diff(root, 2), 0, atol=1e-12)
 
@@ -169,8 +172,11 @@ def test_bad_input_is_named():
         linear(20)
     with pytest.raises(ValueError, match="T is 12, expected more than 12"):
         quadratic(12)
-    with pytest.raises(ValueError, match="start is 3, expected below end, which is 2"):
-        sigmoid(10, 3, 2)
+    for end in (2, 3):
+        with pytest.raises(
+            ValueError, match="start is 3, expected below end, which is"
+        ):
+            sigmoid(10, 3, end)
     for T in (0, -1, 2.5):
         with pytest.raises(ValueError, match="expected an integer of at least 1"):
             cosine(T)
@@ -188,5 +194,6 @@ def test_bad_input_is_named():
         q_sample(schedule, x, 1, np.zeros(3))
     with pytest.raises(ValueError, match="x0 has dtype int64, expected floats"):
         q_sample(schedule, np.ones((2, 3), np.int64), 1, x)
-    with pytest.raises(ValueError, match="t is 0, expected 1..50"):
-        posterior(schedule, x, x, 0)
+    for function in (posterior, predict_eps):
+        with pytest.raises(ValueError, match="t is 0, expected 1..50"):
+            function(schedule, x, *((x, 0) if function is posterior else (0, x)))
