@@ -59,11 +59,21 @@ def main():
 
     x0 = STD * np.random.default_rng(0).standard_normal((10_000, 1))
     print("inversion and back, mean squared error in [0, 1] units (DDIM's Table 2):")
+    errors = []
     for steps, theirs in TABLE_2.items():
         *_, (_, found) = ddim.invert(model, noise, x0, steps)
         *_, (_, back) = ddim.sample(model, noise, found, steps)
-        print(f"  {steps:4d} steps: {np.mean((back - x0) ** 2) / 4:.4f} ({theirs})")
-    print(f"made {args.out / 'orders.png'}")
+        errors.append(np.mean((back - x0) ** 2) / 4)
+        print(f"  {steps:4d} steps: {errors[-1]:.4f} ({theirs})")
+    steps, theirs = zip(*TABLE_2.items(), strict=True)
+    curves = {"here": (steps, errors), "DDIM Table 2": (steps, theirs)}
+    viz.save_orders(
+        args.out / "inversion.png",
+        curves,
+        "steps",
+        "mean squared error, there and back",
+    )
+    print(f"made {args.out / 'orders.png'} and {args.out / 'inversion.png'}")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,8 @@
 """Points in the plane to learn from in seconds, and a small network for them.
 
+Each set is a mixture of round Gaussians, many of them along a curve, so that the exact
+prediction of its noise is known: `exact.mixture(schedule, *toy.centres(name))`.
+
 Shapes: points x0, xt (N, 2), of about unit size; t an int or (N,).
 """
 
@@ -8,48 +11,44 @@ import numpy as np
 from nanodiff.layers import Layer, Linear, SiLU
 from nanodiff.unet import time_features
 
+SETS = ("ring", "spiral", "moons")
 
-def ring(n, rng, modes=8, std=0.08):
-    """Return n points of a mixture: `modes` Gaussians on the unit circle, float32.
 
-    `ring_means` are its means; with `exact.mixture` its noise is known exactly.
+def centres(name):
+    """Return the means (M, 2) and the deviation of the Gaussians that make up a set.
 
-    >>> ring(5, np.random.default_rng(0)).shape
+    name: "ring", eight on a circle; "spiral", two turns; "moons", two half circles that
+    reach into each other. Anything else raises ValueError.
+
+    >>> means, std = centres("ring")
+    >>> means.shape, std
+    ((8, 2), 0.08)
+    """
+    if name == "ring":
+        return _circle(2 * np.pi * np.arange(8) / 8), 0.08
+    if name == "spiral":  # the root: as many for each length of the line
+        radius = np.sqrt((np.arange(400) + 0.5) / 400)
+        return radius[:, None] * _circle(4 * np.pi * radius), 0.03
+    if name == "moons":
+        half = _circle(np.pi * (np.arange(100) + 0.5) / 100)
+        upper = (half + [-0.5, -0.25]) / 1.5
+        return np.concatenate([upper, -upper]), 0.05
+    raise ValueError(f"name is {name!r}, expected one of {SETS}")
+
+
+def points(name, n, rng):
+    """Return n points of a set, (n, 2) float32; names as in `centres`.
+
+    >>> points("moons", 5, np.random.default_rng(0)).shape
     (5, 2)
     """
-    means = ring_means(modes)[rng.integers(modes, size=n)]
+    means, std = centres(name)
+    means = means[rng.integers(len(means), size=n)]
     return (means + std * rng.standard_normal((n, 2))).astype(np.float32)
 
 
-def ring_means(modes=8):
-    """Return the means of `ring`, (modes, 2) float64."""
-    angle = 2 * np.pi * np.arange(modes) / modes
+def _circle(angle):
     return np.stack([np.cos(angle), np.sin(angle)], axis=1)
-
-
-def spiral(n, rng, turns=2.0, std=0.03):
-    """Return n points along a spiral from the centre to radius 1, float32.
-
-    >>> bool(np.abs(spiral(999, np.random.default_rng(0))).max() < 1.2)
-    True
-    """
-    radius = np.sqrt(rng.random(n))  # as many points for each length of line
-    angle = 2 * np.pi * turns * radius
-    line = radius[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1)
-    return (line + std * rng.standard_normal((n, 2))).astype(np.float32)
-
-
-def moons(n, rng, std=0.05):
-    """Return n points of two half circles that reach into each other, float32.
-
-    >>> moons(4, np.random.default_rng(0)).dtype
-    dtype('float32')
-    """
-    angle, side = np.pi * rng.random(n), rng.integers(2, size=n)
-    x = np.where(side, 0.5 + np.cos(angle), -0.5 + np.cos(angle))
-    y = np.where(side, 0.25 - np.sin(angle), np.sin(angle) - 0.25)
-    line = np.stack([x, y], axis=1) / 1.5
-    return (line + std * rng.standard_normal((n, 2))).astype(np.float32)
 
 
 class MLP(Layer):

@@ -46,9 +46,10 @@ def test_train_resume_and_sample(tmp_path):
 
 
 def test_toy_points_and_convergence(tmp_path):
-    for name, made in (
-        ("toy_points", {"points.png", "fields.png"}), ("convergence", {"orders.png"})
-    ):  # fmt: skip
+    for name, made in {
+        "toy_points": {"points.png", "fields.png"},
+        "convergence": {"orders.png", "inversion.png"},
+    }.items():
         out = tmp_path / name
         result = python(ROOT / f"examples/{name}.py", "--quick", "--out", out)
         assert result.returncode == 0, result.stderr

@@ -36,14 +36,18 @@ def test_the_loss_comes_down_to_the_exact_floor(rng):
     assert 0 < excess < 0.01, excess
 
 
-def test_points_lie_where_they_should(rng):
-    radius = np.hypot(*toy.spiral(2000, rng, std=0.0).T)
-    assert radius.max() <= 1 and abs(np.mean(radius < 0.5) - 0.25) < 0.05
-    near = np.linalg.norm(toy.ring(500, rng)[:, None] - toy.ring_means(), axis=2)
-    assert near.min(1).max() < 5 * 0.08
-    assert np.abs(toy.moons(500, rng)).max() < 1.3
+@pytest.mark.parametrize("name", toy.SETS)
+def test_points_lie_where_they_should(name, rng):
+    means, std = toy.centres(name)
+    x0 = toy.points(name, 2000, rng)
+    near = np.linalg.norm(x0[:, None] - means, axis=2).min(1)
+    assert near.max() < 5 * std and np.abs(x0).max() < 1.3
+    error = np.sqrt((means.var(0) + std**2) / 2000)
+    assert (np.abs(x0.mean(0) - means.mean(0)) < 5 * error).all()
 
 
 def test_bad_input_is_named(rng):
     with pytest.raises(ValueError, match="context is given, expected None"):
         toy.MLP(rng=rng)(np.zeros((1, 2), np.float32), 1, np.zeros((1, 3)))
+    with pytest.raises(ValueError, match="name is 'swirl', expected one of"):
+        toy.points("swirl", 3, rng)
