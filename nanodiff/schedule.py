@@ -241,9 +241,9 @@ def at(table, t, images, first=0):
     if not np.issubdtype(t.dtype, np.integer):
         raise ValueError(f"t has dtype {t.dtype}, expected integers")
     if ((t < first) | (t > T)).any():
-        value = t[(t < first) | (t > T)].flat[0] if t.ndim else t
+        value = t[(t < first) | (t > T)].flat[0]
         raise ValueError(f"t is {value}, expected {first}..{T}")
-    return table[t].reshape(t.shape + (1,) * (images.ndim - 1) if t.ndim else ())
+    return table[t].reshape(t.shape + (1,) * (images.ndim - 1))
 
 
 def times(coefficient, images):

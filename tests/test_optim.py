@@ -40,6 +40,9 @@ def test_the_first_step_of_adam_is_lr_times_the_sign_of_the_gradient(rng):
     w, g = {"w": np.zeros(9)}, rng.standard_normal(9)
     Adam(w).step({"w": g}, lr=0.1)
     np.testing.assert_allclose(w["w"], -0.1 * np.sign(g), rtol=1e-6)
+    w = {"w": np.zeros(1)}
+    Adam(w, tiny=1e-3).step({"w": np.array([1e-3])}, lr=0.1)
+    np.testing.assert_allclose(w["w"], -0.05)  # lr g / (|g| + tiny)
 
 
 def test_gradients_are_shortened_together_and_only_if_too_long(rng):

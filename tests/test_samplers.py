@@ -228,6 +228,13 @@ def test_a_model_of_v_samples_from_pure_noise(schedule, eta):
     np.testing.assert_allclose([mean[0], other[0]], [0.4, 1.4], atol=4 / schedule.T)
 
 
+def test_fifty_steps_unless_told():
+    schedule, x = linear(100), np.ones((1, 1))
+    for run in (ddim.sample, ddim.invert):
+        assert len(list(run(lambda xt, t: 0 * xt, schedule, x))) == 50
+    assert len(list(heun.sample(lambda xt, t: 0 * xt, schedule, x))) == 25
+
+
 def test_inversion_then_sampling_returns_closer_with_more_steps(rng):
     schedule, x0 = linear(1000), 0.5 * rng.standard_normal((100, 1))
     model = gaussian(schedule, 0.0, 0.5)

@@ -186,7 +186,13 @@ def test_bad_input_is_named():
             q_sample(schedule, x, t, x)
     with pytest.raises(ValueError, match="t has dtype float64, expected integers"):
         q_sample(schedule, x, 1.0, x)
-    with pytest.raises(ValueError, match=r"t has shape \(3,\)"):
+    with pytest.raises(ValueError, match="t is 51, expected 0..50"):
+        q_sample(schedule, x, np.array([0, 51]), x)
+    with pytest.raises(ValueError, match="t is -1, expected 0..50"):
+        q_sample(schedule, x, np.array([50, -1]), x)
+    with pytest.raises(
+        ValueError, match=r"t has shape \(3,\), expected \(\) or \(2,\)"
+    ):
         q_sample(schedule, x, np.array([1, 2, 3]), x)
     with pytest.raises(
         ValueError, match=r"eps has shape \(3,\), expected x0's \(2, 3\)"

@@ -45,6 +45,56 @@ def test_the_first_loss_is_the_mean_square_of_eps():
     np.testing.assert_allclose(found[0], np.mean(eps**2), rtol=1e-6)
 
 
+class Recorder:
+    """In place of a network: it gives a fixed answer and keeps what it is told."""
+
+    def __init__(self, output):
+        self.output, self.w = output, np.zeros(1, np.float32)
+
+    def named_grads(self):
+        return {"w": self.w}
+
+    def forward(self, *inputs):
+        self.inputs = inputs
+        return self.output
+
+    def backward(self, d):
+        self.d = d
+
+
+@pytest.mark.parametrize("predicts", ["eps", "x0", "v"])
+@pytest.mark.parametrize("given", [True, False])
+def test_a_step_is_algorithm_1(predicts, given):
+    schedule, (x0, context) = linear(50), images(9)
+    rng, again = np.random.default_rng(4), np.random.default_rng(4)
+    model = Recorder(again.standard_normal((6, 1, 4, 4), dtype=np.float32))
+    again = np.random.default_rng(4)
+    params = {"w": np.zeros(1, np.float32)}
+    loop = train(
+        model, schedule, x0, context if given else None,
+        Recipe(3, 6, warmup=0, drop=0.5, predicts=predicts),
+        rng=rng, adam=Adam(params), ema=EMA(params),
+    )  # fmt: skip
+    step, loss = next(loop)
+    assert step == 0
+    i, t = again.integers(9, size=6), again.integers(1, 51, size=6)
+    eps = again.standard_normal((6, 1, 4, 4)).astype(np.float32)
+    a, b = np.sqrt([schedule.alpha_bar[t], 1 - schedule.alpha_bar[t]])
+    a, b = a.reshape(6, 1, 1, 1), b.reshape(6, 1, 1, 1)
+    np.testing.assert_allclose(model.inputs[0], a * x0[i] + b * eps, atol=1e-6)
+    np.testing.assert_array_equal(model.inputs[1], t)
+    if given:
+        keep = again.random(6) >= 0.5
+        assert 0 < keep.sum() < 6  # with this seed some are dropped, some are not
+        np.testing.assert_array_equal(model.inputs[2], context[i] * keep[:, None])
+    else:
+        assert model.inputs[2] is None
+    want = {"eps": eps, "x0": x0[i], "v": a * eps - b * x0[i]}[predicts]
+    error = model.output - want
+    np.testing.assert_allclose(loss, np.mean(error**2), rtol=1e-5)
+    np.testing.assert_allclose(model.d, 2 * error / error.size, atol=1e-6)
+
+
 def test_a_run_that_was_stopped_goes_on_bit_for_bit(tmp_path):
     recipe, path = Recipe(12, 4, warmup=3), tmp_path / "run.npz"
     whole = run()
@@ -86,7 +136,7 @@ def test_times_are_uniform_from_1_to_T():
     losses(parts, Recipe(40, 50, warmup=0))
     counts = np.bincount(seen, minlength=51)[1:]  # 2,000 draws, 40 for each of 50
     assert len(counts) == 50 and abs(counts - 40).max() < 5 * np.sqrt(40)
-    assert counts[0] > 0 and counts[-1] > 0
+    assert min(seen) == 1 and max(seen) == 50
 
 
 def test_contexts_are_dropped_at_the_rate_asked_for():
@@ -105,6 +155,12 @@ def test_bad_input_is_named():
     }.items():  # fmt: skip
         with pytest.raises(ValueError, match=f"{name} is {value}, expected"):
             Recipe(**{name: value})
+    for kind in ({"warmup": 4}, {"warmup": 0, "drop": 0}, {"warmup": 0, "drop": 1}):
+        Recipe(5, **kind)  # the limits themselves are allowed
+    with pytest.raises(ValueError, match="warmup is 5, expected 0..steps - 1 = 0..4"):
+        Recipe(5, warmup=5)
+    with pytest.raises(ValueError, match="predicts is 'score', expected one of"):
+        Recipe(predicts="score")
     x0, context = images(4)
     parts = run()
     with pytest.raises(ValueError, match="context has 3 rows, expected 4"):
