@@ -23,7 +23,7 @@ import numpy as np
 
 from nanodiff import kernels, weight_kernels
 
-PIXELS = 420  # of a string: short enough that all channels' fit a 1 MB cache
+PIXELS = 300  # of a string: short enough that the strings of all channels fit a cache
 PARTS = 8  # partial sums of a weight gradient: a constant, so that the bits are too
 
 # y = A' (G w * B' x) for 4 rows of output, 3 taps and 6 rows of input, where * is by
