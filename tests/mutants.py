@@ -72,9 +72,9 @@ MUTANTS = [
     ("checkpoint", "    rng.bit_generator.state = found.rng\n", "",
      "lucidrains #27: resumed without its random state"),
     # network, data, pictures
-    ("unet", 'y += self.skip(x) if hasattr(self, "skip") else x',
-     "y += Conv2d(x.shape[1], y.shape[1], 1, rng=np.random.default_rng())"
-     ".cast(x.dtype)(x)", "course residual block: a fresh random 1x1 at each call"),
+    ("unet", 'self.skip(x) if hasattr(self, "skip") else x',
+     "Conv2d(x.shape[1], h.shape[1], 1, rng=np.random.default_rng()).cast(x.dtype)(x)",
+     "course residual block: a fresh random 1x1 at each call"),
     ("data", "np.float32(2 / 255) - np.float32(1)", "np.float32(1 / 255) - np.float32(0.5)",
      "minDiffusion: data in [-.5, .5]"),
     ("viz", "(images + 1) * 127.5 + 0.5",
