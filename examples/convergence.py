@@ -33,6 +33,13 @@ def options():
     return parser.parse_args()
 
 
+def there_and_back(model, noise, x0, steps):
+    """The mean squared error of inversion and sampling, in [0, 1] units."""
+    *_, (_, found) = ddim.invert(model, noise, x0, steps)
+    *_, (_, back) = ddim.sample(model, noise, found, steps)
+    return np.mean((back - x0) ** 2) / 4
+
+
 def main():
     args = options()
     viz.folder(args.out)
@@ -61,9 +68,7 @@ def main():
     print("inversion and back, mean squared error in [0, 1] units (DDIM's Table 2):")
     errors = []
     for steps, theirs in TABLE_2.items():
-        *_, (_, found) = ddim.invert(model, noise, x0, steps)
-        *_, (_, back) = ddim.sample(model, noise, found, steps)
-        errors.append(np.mean((back - x0) ** 2) / 4)
+        errors.append(there_and_back(model, noise, x0, steps))
         print(f"  {steps:4d} steps: {errors[-1]:.4f} ({theirs})")
     steps, theirs = zip(*TABLE_2.items(), strict=True)
     curves = {"here": (steps, errors), "DDIM Table 2": (steps, theirs)}

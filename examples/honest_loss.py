@@ -37,27 +37,27 @@ def options():
     return args
 
 
-def main():
-    args = options()
-    found = checkpoint.load(args.checkpoint)
+def network(path, noise, labels):
+    """A checkpoint's network as a model of the noise, for images of these labels."""
+    found, context = checkpoint.load(path), data.one_hot(labels)
     unet = UNet(**found.config["unet"], rng=np.random.default_rng(0))
     unet.load(found.average)
-    noise = schedule.linear(found.config["T"])
-    predicts = found.config["recipe"]["predicts"]
 
-    def eps_model(labels):
-        context = data.one_hot(labels)
+    def model(xt, t):
+        xt = xt.astype(np.float32)
+        output = unet(xt, t, context)
+        return split(noise, xt, t, output, found.config["recipe"]["predicts"])[1]
 
-        def model(xt, t):
-            xt = xt.astype(np.float32)
-            return split(noise, xt, t, unet(xt, t, context), predicts)[1]
+    return model
 
-        return model
 
+def main():
+    args = options()
+    noise = schedule.linear(checkpoint.load(args.checkpoint).config["T"])
     images, labels = data.mnist(n=min(500, 4 * args.n))
     for name, model in (
         ("floor", exact.points(noise, images)),
-        ("network", eps_model(labels)),
+        ("network", network(args.checkpoint, noise, labels)),
     ):
         rng = np.random.default_rng(args.seed)  # the same draws for both
         loss, error = exact.empirical_floor(noise, model, images, rng)
@@ -65,7 +65,8 @@ def main():
               f"on {len(images)} training digits")  # fmt: skip
 
     images, labels = data.mnist("test", n=args.n)
-    model, bar = eps_model(labels), tqdm(total=noise.T, desc="bits", leave=False)
+    model = network(args.checkpoint, noise, labels)
+    bar = tqdm(total=noise.T, desc="bits", leave=False)
 
     def watched(xt, t):
         bar.update()

@@ -22,9 +22,7 @@ pixels whatever the image size. What is computed in the zeros' places is dropped
 A channel may become several strings, its planes (`strings.py` says what for):
 PHASES  are parts of the image, each with every second row and every second column.
 TILES   are sums of rows, which halve the products of a 3x3 convolution: for 4 rows of
-        y, a column of 3 taps needs 6 products instead of 12. `tile_x`, `tile_dy` and
-        `tile_y` are the transforms B', A and A' of Winograd's F(4, 3), along the rows
-        (Lavin, Gray 2015, arXiv 1509.09308, section 4.1).
+        y, a column of 3 taps needs 6 products instead of 12 (Winograd, see `rows.py`).
 
 Shapes: images (n, C, H, W), strings (C * planes, length), sums (planes * 4, length),
 offset (planes, M), blocks (planes, K/4, M/3, 12): weights of 4 output channels by 3
@@ -35,6 +33,8 @@ Scratch (strings, sums, room) has one row per thread.
 
 import numba
 from numpy import uint64
+
+from nanodiff.rows import add, clear, tile_dy, tile_x, tile_y
 
 # fastmath without "nnan" and "ninf": a NaN must stay visible to the training loop.
 # Reassociation lets sums run in vector lanes; contraction makes multiply-adds.
@@ -52,14 +52,6 @@ ONE, TWO, THREE, FOUR = uint64(1), uint64(2), uint64(3), uint64(4)
 
 # Indices are unsigned inside the hot loops: an index that may be negative makes Numba
 # handle wrap-around, which stops the compiler from using vector instructions.
-
-
-@jit
-def clear(strings, length):
-    """Write zeros to the first `length` pixels of each string."""
-    for row in strings:
-        for p in range(uint64(length)):
-            row[p] = 0
 
 
 @inline
@@ -112,7 +104,7 @@ def lay_out(pixels, image, H, W, string, part, start, rows, pitch):
             q, n = uint64(at), uint64(image + h * W + left)
             while n < uint64(image + (h + 1) * W):
                 string[q] = pixels[n]
-                q, n = q + uint64(1), n + uint64(across)
+                q, n = q + ONE, n + uint64(across)
 
 
 @jit
@@ -135,63 +127,6 @@ def pack(images, strings, layout, lead, pitch, span, room):
             tile_x(room, strings[6 * c : 6 * c + 6], size)
         elif kind == TILES_DY:
             tile_dy(room, strings[6 * c : 6 * c + 6], size)
-
-
-@jit
-def tile_x(rows, planes, size):
-    """Six planes of x, in tile i of an image, from its rows 4 i - 1 .. 4 i + 4."""
-    a, b, c, d, e, f = rows[0], rows[1], rows[2], rows[3], rows[4], rows[5]
-    p0, p1, p2 = planes[0], planes[1], planes[2]
-    p3, p4, p5 = planes[3], planes[4], planes[5]
-    two, four, five = a.dtype.type(2), a.dtype.type(4), a.dtype.type(5)
-    for p in range(uint64(size)):
-        p0[p] = four * a[p] - five * c[p] + e[p]
-        p5[p] = four * b[p] - five * d[p] + f[p]
-    for p in range(uint64(size)):
-        even, odd = e[p] - four * c[p], d[p] - four * b[p]
-        p1[p] = even + odd
-        p2[p] = even - odd
-    for p in range(uint64(size)):
-        even, odd = e[p] - c[p], two * (d[p] - b[p])
-        p3[p] = even + odd
-        p4[p] = even - odd
-
-
-@jit
-def tile_dy(rows, planes, size):
-    """Six planes of dy, in tile i of an image, from its rows 4 i .. 4 i + 3."""
-    a, b, c, d = rows[0], rows[1], rows[2], rows[3]
-    p0, p1, p2 = planes[0], planes[1], planes[2]
-    p3, p4, p5 = planes[3], planes[4], planes[5]
-    two, four = a.dtype.type(2), a.dtype.type(4)
-    for p in range(uint64(size)):
-        p0[p] = a[p]
-        p5[p] = d[p]
-    for p in range(uint64(size)):
-        even, odd = a[p] + c[p], b[p] + d[p]
-        p1[p] = even + odd
-        p2[p] = even - odd
-    for p in range(uint64(size)):
-        even, odd = a[p] + four * c[p], two * (b[p] + four * d[p])
-        p3[p] = even + odd
-        p4[p] = even - odd
-
-
-@jit
-def tile_y(sums, rows, size):
-    """Rows 4 i .. 4 i + 3 of y from the six planes of its sums, in tile i."""
-    s0, s1, s2 = sums[0], sums[ROWS], sums[2 * ROWS]
-    s3, s4, s5 = sums[3 * ROWS], sums[4 * ROWS], sums[5 * ROWS]
-    y0, y1, y2, y3 = rows[0], rows[1], rows[2], rows[3]
-    two, four, eight = s0.dtype.type(2), s0.dtype.type(4), s0.dtype.type(8)
-    for p in range(uint64(size)):
-        near, far = s1[p] + s2[p], s3[p] + s4[p]
-        y0[p] = s0[p] + near + far
-        y2[p] = near + four * far
-    for p in range(uint64(size)):
-        near, far = s1[p] - s2[p], s3[p] - s4[p]
-        y1[p] = near + two * far
-        y3[p] = near + eight * far + s5[p]
 
 
 @jit
@@ -218,7 +153,7 @@ def unpack(sums, images, k, layout, pitch, span, bias, room):
                     q, m = uint64(at), uint64(begin + parts[j, 1])
                     while m < uint64(begin + W):
                         pixels[m] = row[q] + bias
-                        q, m = q + uint64(1), m + uint64(across)
+                        q, m = q + ONE, m + uint64(across)
 
 
 @inline
@@ -262,14 +197,6 @@ def add_inner_products(out, length, string, offset, m, dy, r0, r1, r2, r3):
         out[i] += s
 
 
-@jit
-def add(images, plus):
-    """Add to images what has the same shape, while the images are in the cache."""
-    y, more = images.reshape(-1), plus.reshape(-1)
-    for p in range(uint64(y.size)):
-        y[p] += more[p]
-
-
 @parallel
 def correlate(x, blocks, offset, bias, plus, y, source, target, frame, scratch):
     """y = bias + plus + the correlation of x with blocks, on strings of some images.
@@ -283,7 +210,7 @@ def correlate(x, blocks, offset, bias, plus, y, source, target, frame, scratch):
         strings, room = scratch[0][thread], scratch[1][thread]
         sums, sums_room = scratch[2][thread], scratch[3][thread]
         first, last = b * group, min(N, (b + 1) * group)
-        pack(x[first:last], strings, source, lead, pitch, span, room)  # fmt: skip
+        pack(x[first:last], strings, source, lead, pitch, span, room)
         string = strings.reshape(-1)
         length = ((last - first) * span + LANES - 1) // LANES * LANES
         for k in range(0, K, ROWS):
@@ -296,8 +223,7 @@ def correlate(x, blocks, offset, bias, plus, y, source, target, frame, scratch):
             for i in range(min(ROWS, K - k)):
                 unpack(
                     sums[i:, :length], y[first:last], k + i,
-                    target, pitch, span, bias[k + i],
-                    sums_room,
+                    target, pitch, span, bias[k + i], sums_room,
                 )  # fmt: skip
         if plus.size:
             add(y[first:last], plus[first:last])

@@ -81,6 +81,13 @@ def group_norm(x, scale, shift, groups, tiny, silu, y, mean, rstd):
                     target[p] = a * row[p] + b
 
 
+@numba.njit(fastmath=FAST, cache=True, error_model="numpy")
+def silu_slope(u):
+    """The derivative of u * sigmoid(u): s (1 + u (1 - s))."""
+    s = sigmoid(u)
+    return s + u * (s - s * s)
+
+
 @parallel
 def group_norm_backward(
     x, scale, shift, groups, silu, mean, rstd, dy, plus, dx, dscale, dshift
@@ -90,8 +97,7 @@ def group_norm_backward(
     plus has dx's shape and is added to it, or size 0 for none.
     """
     N, C = scale.shape
-    width = C // groups
-    zero, one = x.dtype.type(0), x.dtype.type(1)
+    width, zero = C // groups, x.dtype.type(0)
     pixels, out = x.reshape(N, C, -1), dx.reshape(N, C, -1)
     gradient, more = dy.reshape(N, C, -1), plus.reshape(-1)
     count = x.dtype.type(width * pixels.shape[2])
@@ -106,9 +112,7 @@ def group_norm_backward(
             total, moment = zero, zero
             if silu:
                 for p in range(row.size):
-                    u = a * row[p] + b
-                    s = sigmoid(u)
-                    du[p] = d[p] * s * (one + u * (one - s))
+                    du[p] = d[p] * silu_slope(a * row[p] + b)
             else:
                 for p in range(row.size):
                     du[p] = d[p]

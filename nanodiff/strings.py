@@ -26,9 +26,7 @@ from nanodiff import kernels, weight_kernels
 PIXELS = 300  # of a string: short enough that the strings of all channels fit a cache
 PARTS = 8  # partial sums of a weight gradient: a constant, so that the bits are too
 
-# y = A' (G w * B' x) for 4 rows of output, 3 taps and 6 rows of input, where * is by
-# element; B' and A are in `kernels.py`. All follow from values of polynomials at 0, 1,
-# -1, 2, -2 and infinity. Lavin, Gray 2015, arXiv 1509.09308, section 4.1, F(4, 3).
+# Winograd's F(4, 3): y = A' (G w * B' x), see `rows.py`.
 G = np.array([
     [6, 0, 0], [-4, -4, -4], [-4, 4, -4], [1, 2, 4], [1, -2, 4], [0, 0, 24],
 ]) / 24  # fmt: skip
@@ -45,14 +43,14 @@ class Layout:
 
     @property
     def planes(self):
+        """How many strings a channel becomes."""
         return len(self.parts) if self.kind == kernels.PHASES else len(G)
 
     @cached_property
     def arrays(self):
-        """What the kernels take for a layout."""
-        return np.array([(*part, self.down, self.across) for part in self.parts]), (
-            self.kind
-        )
+        """What the kernels take for a layout: (parts, kind)."""
+        steps = self.down, self.across
+        return np.array([part + steps for part in self.parts]), self.kind
 
 
 PLAIN = Layout(((0, 0),))
@@ -87,10 +85,8 @@ class Plan:
 
     def grid(self, H, W):
         """Rows, columns and rows between images of the strings of H by W pixels."""
-        gap = (
-            self.source.kind == kernels.PHASES
-        )  # tiles have no neighbours above and below
-        return -(-H // self.source.down), -(-W // self.source.across), int(gap)
+        gap = int(self.source.kind == kernels.PHASES)  # tiles hold their neighbours
+        return -(-H // self.source.down), -(-W // self.source.across), gap
 
 
 @lru_cache
@@ -175,7 +171,7 @@ def correlate_weight(x, dy, plan):
         plan.source.arrays, plan.slope.arrays, frame, scratch,
     )  # fmt: skip
     folded = np.zeros((len(plan.fold), K, C), x.dtype)
-    weight_kernels.unblock(dblocks.sum(0), index, folded)
+    weight_kernels.block(folded, index, dblocks.sum(0), True)
     dweight = plan.fold.T.astype(x.dtype) @ folded.reshape(-1, K * C)
     return dweight.T.reshape(K, C, -1), dbias.sum(0)
 

@@ -14,8 +14,8 @@ THREE, TWELVE = uint64(TAPS), uint64(ROWS * TAPS)
 
 
 @jit
-def block(weight, index, blocks):
-    """Sort the weights (taps, K, C) into blocks; index[plane, n] is a tap, or -1."""
+def block(weight, index, blocks, back=False):
+    """Sort the weights into blocks; or, going back, add the blocks to the weights."""
     _, K, C = weight.shape
     planes, taps = index.shape
     flat = blocks.reshape(planes, blocks.shape[1], -1)
@@ -26,22 +26,9 @@ def block(weight, index, blocks):
                 if index[plane, n] >= 0:
                     w, m = weight[index[plane, n], k], uint64(n)
                     for c in range(uint64(C)):
-                        row[m // THREE * TWELVE + column + m % THREE] = w[c]
-                        m += uint64(taps)
-
-
-@jit
-def unblock(blocks, index, weight):
-    """Add blocks to the weights (taps, K, C) that `block` took them from."""
-    _, K, C = weight.shape
-    planes, taps = index.shape
-    flat = blocks.reshape(planes, blocks.shape[1], -1)
-    for plane in range(planes):
-        for k in range(K):
-            row, column = flat[plane, k // ROWS], uint64(k % ROWS * TAPS)
-            for n in range(taps):
-                if index[plane, n] >= 0:
-                    w, m = weight[index[plane, n], k], uint64(n)
-                    for c in range(uint64(C)):
-                        w[c] += row[m // THREE * TWELVE + column + m % THREE]
+                        place = m // THREE * TWELVE + column + m % THREE
+                        if back:
+                            w[c] += row[place]
+                        else:
+                            row[place] = w[c]
                         m += uint64(taps)

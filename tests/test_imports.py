@@ -7,10 +7,10 @@ import nanodiff
 
 FOLDER = Path(nanodiff.__file__).parent
 LEVEL = {
-    "kernels": 1, "norm_kernels": 1, "schedule": 1, "optim": 1, "data": 1,
-    "gradcheck": 1, "viz": 1, "weight_kernels": 2, "checkpoint": 2, "prediction": 2,
-    "strings": 3, "ddpm": 3, "ddim": 3, "likelihood": 3, "exact": 4, "heun": 4,
-    "layers": 4, "unet": 5, "toy": 6, "train": 6,
+    "rows": 1, "norm_kernels": 1, "schedule": 1, "optim": 1, "data": 1,
+    "gradcheck": 1, "viz": 1, "kernels": 2, "checkpoint": 2, "prediction": 2,
+    "weight_kernels": 3, "ddpm": 3, "ddim": 3, "likelihood": 3, "strings": 4,
+    "exact": 4, "heun": 4, "layers": 5, "unet": 6, "toy": 7, "train": 7,
 }  # fmt: skip
 
 

@@ -1,0 +1,92 @@
+"""Numba loops over rows for `kernels.py`: zeros, sums, Winograd's transforms.
+
+For 4 rows of output, a column of 3 taps is 6 products of sums of rows instead of 12:
+y = A' (G w * B' x), where * is by element. `tile_x` is B', `tile_y` is A', and
+`tile_dy` is A, for the gradient G' (A dy * B' x) by w; G is in `strings.py`. They
+follow from the values of polynomials at 0, 1, -1, 2, -2 and infinity. Lavin, Gray 2015,
+arXiv 1509.09308, section 4.1, F(4, 3).
+
+After a change here, touch `kernels.py`: Numba's cache watches the file of the caller.
+
+Shapes: strings, rows, planes (n, length); images, plus are equal, (n, K, H, W).
+"""
+
+import numba
+from numpy import uint64
+
+FAST = {"reassoc", "contract", "nsz"}  # as in `kernels.py`
+jit = numba.njit(fastmath=FAST, cache=True, error_model="numpy")
+ROWS = 4  # of sums beside each other: `kernels.py` has four output channels at a time
+
+
+@jit
+def clear(strings, length):
+    """Write zeros to the first `length` pixels of each string."""
+    for row in strings:
+        for p in range(uint64(length)):
+            row[p] = 0
+
+
+@jit
+def add(images, plus):
+    """Add to images what has the same shape, while the images are in the cache."""
+    y, more = images.reshape(-1), plus.reshape(-1)
+    for p in range(uint64(y.size)):
+        y[p] += more[p]
+
+
+@jit
+def tile_x(rows, planes, size):
+    """Six planes of x, in tile i of an image, from its rows 4 i - 1 .. 4 i + 4."""
+    a, b, c, d, e, f = rows[0], rows[1], rows[2], rows[3], rows[4], rows[5]
+    p0, p1, p2 = planes[0], planes[1], planes[2]
+    p3, p4, p5 = planes[3], planes[4], planes[5]
+    two, four, five = a.dtype.type(2), a.dtype.type(4), a.dtype.type(5)
+    for p in range(uint64(size)):
+        p0[p] = four * a[p] - five * c[p] + e[p]
+        p5[p] = four * b[p] - five * d[p] + f[p]
+    for p in range(uint64(size)):
+        even, odd = e[p] - four * c[p], d[p] - four * b[p]
+        p1[p] = even + odd
+        p2[p] = even - odd
+    for p in range(uint64(size)):
+        even, odd = e[p] - c[p], two * (d[p] - b[p])
+        p3[p] = even + odd
+        p4[p] = even - odd
+
+
+@jit
+def tile_dy(rows, planes, size):
+    """Six planes of dy, in tile i of an image, from its rows 4 i .. 4 i + 3."""
+    a, b, c, d = rows[0], rows[1], rows[2], rows[3]
+    p0, p1, p2 = planes[0], planes[1], planes[2]
+    p3, p4, p5 = planes[3], planes[4], planes[5]
+    two, four = a.dtype.type(2), a.dtype.type(4)
+    for p in range(uint64(size)):
+        p0[p] = a[p]
+        p5[p] = d[p]
+    for p in range(uint64(size)):
+        even, odd = a[p] + c[p], b[p] + d[p]
+        p1[p] = even + odd
+        p2[p] = even - odd
+    for p in range(uint64(size)):
+        even, odd = a[p] + four * c[p], two * (b[p] + four * d[p])
+        p3[p] = even + odd
+        p4[p] = even - odd
+
+
+@jit
+def tile_y(sums, rows, size):
+    """Rows 4 i .. 4 i + 3 of y from the six planes of its sums, in tile i."""
+    s0, s1, s2 = sums[0], sums[ROWS], sums[2 * ROWS]
+    s3, s4, s5 = sums[3 * ROWS], sums[4 * ROWS], sums[5 * ROWS]
+    y0, y1, y2, y3 = rows[0], rows[1], rows[2], rows[3]
+    two, four, eight = s0.dtype.type(2), s0.dtype.type(4), s0.dtype.type(8)
+    for p in range(uint64(size)):
+        near, far = s1[p] + s2[p], s3[p] + s4[p]
+        y0[p] = s0[p] + near + far
+        y2[p] = near + four * far
+    for p in range(uint64(size)):
+        near, far = s1[p] - s2[p], s3[p] - s4[p]
+        y1[p] = near + two * far
+        y3[p] = near + eight * far + s5[p]
