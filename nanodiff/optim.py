@@ -93,7 +93,7 @@ def clip_gradients(grads, max_norm):
     [0.6, 0.8]
     """
     norm = float(np.sqrt(sum(np.vdot(g, g).item() for g in grads.values())))
-    if norm > max_norm:
+    if max_norm < norm < np.inf:
         for g in grads.values():
             g *= max_norm / norm
     return norm

@@ -20,6 +20,7 @@ def test_adam_equals_its_paper_and_keeps_float32(rng):
 
 def test_ema_of_a_constant_is_the_constant_and_weights_sum_to_one():
     w = {"w": np.full(2, 3.0)}
+    assert EMA(w).decay == 0.999
     ema = EMA(w, decay=0.9)
     for _ in range(50):
         ema.update()

@@ -11,6 +11,7 @@ def test_the_page_names_the_tests_that_there_are():
     page = (ROOT / "docs/proof.md").read_text(encoding="utf-8")
     sections = re.split(r"^## ", page, flags=re.M)[1:]
     files = {section.split("\n")[0]: section for section in sections}
+    files = {name: files[name] for name in files if name.startswith("tests/")}
     assert len(files) >= 9
     for name, section in files.items():
         tree = ast.parse((ROOT / name).read_text(encoding="utf-8"))

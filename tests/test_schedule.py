@@ -28,6 +28,13 @@ def test_tables_start_at_data_and_lose_signal_at_every_step(schedule):
     assert (np.diff(schedule.alpha_bar) < 0).all() and (np.diff(schedule.snr) < 0).all()
 
 
+def test_tables_are_float64_whatever_beta_is():
+    for beta in ([0.5, 0.9, 0.999], [0, 0.5, 0.9, 0.999]):
+        schedule = Schedule(np.array(beta, np.float32))
+        for table in (schedule.beta, schedule.alpha_bar, schedule.beta_tilde):
+            assert table.dtype == np.float64
+
+
 @given(schedules)
 def test_alpha_bar_is_the_product_of_alpha_from_the_first_step(schedule):
     ratio = schedule.alpha_bar[1:] / schedule.alpha_bar[:-1]

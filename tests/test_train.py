@@ -124,6 +124,17 @@ def test_a_loss_that_is_not_finite_stops_before_any_weight_changes():
         np.testing.assert_array_equal(w, before[name])
 
 
+def test_a_gradient_that_is_not_finite_stops_although_the_loss_is():
+    model = Recorder(np.zeros((6, 1, 4, 4), np.float32))
+    model.w[...] = np.inf
+    params = {"w": np.ones(1, np.float32)}
+    parts = {"adam": Adam(params), "ema": EMA(params), "rng": np.random.default_rng(0)}
+    loop = train(model, linear(50), images(9)[0], None, Recipe(3, 6, warmup=0), **parts)
+    with pytest.raises(FloatingPointError, match="gradient's norm inf"):
+        next(loop)
+    assert params["w"] == 1
+
+
 def test_times_are_uniform_from_1_to_T():
     parts, seen = run(), []
     forward = parts["model"].forward
