@@ -163,6 +163,19 @@ def test_a_schedule_that_leaves_signal_says_so():
         Schedule(np.linspace(1e-4, 0.02, 50))
 
 
+def test_the_warning_points_at_the_line_that_made_the_schedule():
+    with pytest.warns(UserWarning) as caught:
+        Schedule([0.1])
+    assert caught[0].filename == __file__
+
+
+def test_tables_cannot_be_written_to():
+    schedule = linear(50)
+    for table in (schedule.beta, schedule.alpha, schedule.alpha_bar, schedule.snr):
+        with pytest.raises(ValueError, match="read-only"):
+            table[1] = 0.5
+
+
 def test_the_noise_of_the_course_still_shows_the_image():
     with pytest.warns(UserWarning, match=r"alpha_bar\[500\] is 0.0064"):
         Schedule(np.linspace(1e-4, 0.02, 500))
@@ -171,6 +184,12 @@ def test_the_noise_of_the_course_still_shows_the_image():
 def test_bad_input_is_named():
     for beta in ([1.0, 0.1], [0.1, np.nan], [0.1, -0.1], [0.0]):
         with pytest.raises(ValueError, match="beta holds .* expected values inside"):
+            Schedule(beta)
+    for beta, first in (
+        ([0.1, 0.0, 0.2, 0.0], r"\[0\.\]"), ([0.5, -0.1, 1.0], r"\[-0\.1\]"),
+        ([-0.1, 1.0], r"\[-0\.1\]"), ([0.5, 1.0, 0.5], r"\[1\.\]"),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=f"beta holds {first}, expected values"):
             Schedule(beta)
     for beta in ([], [[0.1]]):
         with pytest.raises(ValueError, match="beta has shape"):
