@@ -239,11 +239,11 @@ class GroupNorm(Layer):
     def backward(self, dy, plus=None):  # -> dx, or (dx, dmodulation) if there was one
         x, scale, shift, mean, rstd, modulated = self.cache
         dx = np.empty_like(x)
+        plus = dx[:0] if plus is None else np.ascontiguousarray(plus)
         dscale, dshift = np.empty_like(scale), np.empty_like(shift)
         norm_kernels.group_norm_backward(
             x, scale, shift, self.groups, self.silu, mean, rstd,
-            np.ascontiguousarray(dy), dx[:0] if plus is None else plus,
-            dx, dscale, dshift,
+            np.ascontiguousarray(dy), plus, dx, dscale, dshift,
         )  # fmt: skip
         np.sum(dscale, axis=0, out=self.dgamma)
         np.sum(dshift, axis=0, out=self.dbeta)
