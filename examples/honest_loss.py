@@ -1,6 +1,6 @@
 """What is the least possible loss on MNIST, and how many bits does a digit cost?
 
-python examples/honest_loss.py             about two minutes, after train_mnist.py
+python examples/honest_loss.py             about four minutes
 python examples/honest_loss.py --quick     a few digits, a few seconds
 
 For a finite set of digits the best predictor of the noise is known, so the loss has a
@@ -10,14 +10,12 @@ bound of test digits, term by term, in bits a pixel with its standard error.
 """
 
 import argparse
-from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
-from nanodiff import checkpoint, data, exact, likelihood, schedule
-from nanodiff.prediction import split
-from nanodiff.unet import UNet
+from nanodiff import data, exact, likelihood, trained
+from nanodiff.guidance import guide
 
 
 def options():
@@ -26,8 +24,7 @@ def options():
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     add = parser.add_argument
-    path = Path("runs/mnist/checkpoint.npz")
-    add("--checkpoint", type=Path, default=path, help="made by train_mnist.py")
+    add("--model", default="mnist", help="mnist, or a checkpoint of train_mnist.py")
     add("--n", type=int, default=200, help="test digits whose bits are counted")
     add("--seed", type=int, default=0, help="of times and noise")
     add("--quick", action="store_true", help="eight digits: wide errors")
@@ -37,27 +34,20 @@ def options():
     return args
 
 
-def network(path, noise, labels):
-    """A checkpoint's network as a model of the noise, for images of these labels."""
-    found, context = checkpoint.load(path), data.one_hot(labels)
-    unet = UNet(**found.config["unet"], rng=np.random.default_rng(0))
-    unet.load(found.average)
-
-    def model(xt, t):
-        xt = xt.astype(np.float32)
-        output = unet(xt, t, context)
-        return split(noise, xt, t, output, found.config["recipe"]["predicts"])[1]
-
-    return model
+def network(found, labels):
+    """A trained network as a model of the noise, for images of these labels."""
+    model = guide(found.model, data.one_hot(labels))
+    return lambda xt, t: model(xt.astype(np.float32), t)
 
 
 def main():
     args = options()
-    noise = schedule.linear(checkpoint.load(args.checkpoint).config["T"])
+    found = trained.pretrained(args.model)
+    noise = found.schedule
     images, labels = data.mnist(n=min(500, 4 * args.n))
     for name, model in (
         ("floor", exact.points(noise, images)),
-        ("network", network(args.checkpoint, noise, labels)),
+        ("network", network(found, labels)),
     ):
         rng = np.random.default_rng(args.seed)  # the same draws for both
         loss, error = exact.empirical_floor(noise, model, images, rng)
@@ -65,7 +55,7 @@ def main():
               f"on {len(images)} training digits")  # fmt: skip
 
     images, labels = data.mnist("test", n=args.n)
-    model = network(args.checkpoint, noise, labels)
+    model = network(found, labels)
     bar = tqdm(total=noise.T, desc="bits", leave=False)
 
     def watched(xt, t):

@@ -1,6 +1,8 @@
-"""Draw the digits one asks for, with a checkpoint of train_mnist.py.
+"""Draw the digits one asks for, with the network that comes with the package.
 
     python examples/sample_mnist.py --digits 31415 --rows 4
+    python examples/sample_mnist.py --digits 3,3+8,8 --w 1    half a 3 and half an 8
+    python examples/sample_mnist.py --model runs/mnist/checkpoint.npz    your own
 
 Seconds with DDIM; with DDPM, as many network calls as the schedule has steps.
 """
@@ -11,8 +13,8 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from nanodiff import checkpoint, data, ddim, ddpm, schedule, viz
-from nanodiff.unet import UNet
+from nanodiff import data, ddim, ddpm, trained, viz
+from nanodiff.guidance import guide
 
 
 def options():
@@ -21,46 +23,52 @@ def options():
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     add = parser.add_argument
-    path = Path("runs/mnist/checkpoint.npz")
-    add("--checkpoint", type=Path, default=path, help="made by train_mnist.py")
+    add("--model", default="mnist", help="mnist, or a checkpoint of train_mnist.py")
     add("--out", type=Path, default=Path("digits.png"), help="the picture to write")
-    add("--digits", default="0123456789", help="one column for each")
+    add("--digits", default="0123456789", help="a column for each, or 3,3+8,8")
     add("--rows", type=int, default=4, help="samples of each digit")
     add("--sampler", choices=("ddim", "ddpm"), default="ddim", help="which one")
     add("--steps", type=int, default=50, help="network calls (DDIM only)")
     add("--eta", type=float, default=0.0, help="noise added back, 0..1 (DDIM only)")
+    add("--w", type=float, default=0.0, help="weight of guidance; try 1")
     add("--seed", type=int, default=0, help="of the noise")
     add("--quick", action="store_true", help="one row, two steps: it draws mush")
     args = parser.parse_args()
     if args.quick:
         args.rows, args.steps = 1, 2
-    if not args.digits.isdigit():
-        parser.error(f"--digits is {args.digits!r}, expected digits such as 2026")
     if args.rows < 1:
         parser.error(f"--rows is {args.rows}, expected at least 1")
+    try:
+        args.columns = contexts(args.digits)
+    except ValueError:
+        parser.error(
+            f"--digits is {args.digits!r}, expected digits such as 2026 or 3,3+8,8"
+        )
     return args
+
+
+def contexts(text):
+    """One context for each column: of a digit, or the mean of several joined by +."""
+    columns = text.split(",") if set(text) & set(",+") else list(text)
+    digits = [[int(digit) for digit in column.split("+")] for column in columns]
+    return np.stack([data.one_hot(mixed).mean(0) for mixed in digits])
 
 
 def main():
     args = options()
-    found = checkpoint.load(args.checkpoint)
-    rng = np.random.default_rng(args.seed)
-    unet = UNet(**found.config["unet"], rng=rng).load(found.average)
-    noise = schedule.linear(found.config["T"])
-    context = data.one_hot([int(digit) for digit in args.digits] * args.rows)
-    xT = rng.standard_normal((len(context), 1, 28, 28)).astype(np.float32)
-
-    def model(xt, t):
-        return unet(xt, t, context)
-
-    kw = {"clip": 1.0, "predicts": found.config["recipe"]["predicts"]}
+    found, rng = trained.pretrained(args.model), np.random.default_rng(args.seed)
+    model = guide(found.model, np.tile(args.columns, (args.rows, 1)), args.w)
+    n = args.rows * len(args.columns)
+    xT = rng.standard_normal((n, 1, 28, 28)).astype(np.float32)
     if args.sampler == "ddim":
-        steps = ddim.sample(model, noise, xT, args.steps, args.eta, rng, **kw)
+        steps = ddim.sample(
+            model, found.schedule, xT, args.steps, args.eta, rng, clip=1.0
+        )
     else:
-        steps = ddpm.sample(model, noise, xT, rng, **kw)
-    calls = args.steps if args.sampler == "ddim" else noise.T
+        steps = ddpm.sample(model, found.schedule, xT, rng, clip=1.0)
+    calls = args.steps if args.sampler == "ddim" else found.schedule.T
     *_, (_, x0) = tqdm(steps, args.sampler, calls)
-    viz.save_sheet(args.out, x0, columns=len(args.digits))
+    viz.save_sheet(args.out, x0, columns=len(args.columns))
     print(f"made {args.out}")
 
 

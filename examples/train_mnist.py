@@ -128,7 +128,7 @@ def main():
     draw(run, config, args.out, rows=4)
     files = ", ".join(sorted(file.name for file in args.out.iterdir()))
     print(f"{args.out} has {files} after {time.time() - start:.0f} s; next:")
-    print(f"python examples/sample_mnist.py --checkpoint {path} --digits 2026")
+    print(f"python examples/sample_mnist.py --model {path} --digits 2026")
 
 
 if __name__ == "__main__":

@@ -5,7 +5,9 @@ Start with `schedule.py`, then `ddpm.py`, `train.py`, `ddim.py`; the network is
 """
 
 from nanodiff import data, ddim, ddpm, exact, schedule
+from nanodiff.guidance import guide
 from nanodiff.schedule import Schedule, cosine, linear, q_sample
+from nanodiff.trained import pretrained
 from nanodiff.unet import UNet
 
 __all__ = [
@@ -16,7 +18,9 @@ __all__ = [
     "ddim",
     "ddpm",
     "exact",
+    "guide",
     "linear",
+    "pretrained",
     "q_sample",
     "schedule",
 ]

@@ -24,7 +24,6 @@ def save(path, *, model, adam, ema, rng, step, config):
 
     model, adam, ema, rng: as `train` takes them; step: how many are done.
     """
-    path = Path(path)
     arrays = {}
     for group, named in zip(
         GROUPS, (model.named_params(), ema.average, adam.m, adam.v), strict=True
@@ -34,10 +33,16 @@ def save(path, *, model, adam, ema, rng, step, config):
         "format": FORMAT, "step": step, "adam_k": adam.k, "ema_k": ema.k,
         "rng": rng.bit_generator.state, "config": config,
     }  # fmt: skip
+    write(path, {"about": np.array(json.dumps(about))} | arrays)
+
+
+def write(path, arrays):
+    """Write a dict of arrays as an `.npz`, beside its place, then rename it."""
+    path = Path(path)
     temporary = path.with_name(path.name + ".part")
     try:
         with open(temporary, "wb") as file:
-            np.savez(file, about=np.array(json.dumps(about)), **arrays)
+            np.savez(file, **arrays)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)

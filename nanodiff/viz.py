@@ -61,15 +61,15 @@ def save_sheet(path, images, columns, scale=2):
     _write(path, lambda part: Image.fromarray(sheet(images, columns, scale)).save(part))
 
 
-def save_film(path, frames, columns, scale=1, seconds=4.0):
-    """Write an animated GIF: one sheet a frame, the last one held for two seconds.
+def save_film(path, frames, columns, scale=1, seconds=4.0, hold=2.0):
+    """Write an animated GIF: one sheet a frame, the last one held for `hold` seconds.
 
     Sixty-four colours: noise does not compress, and a film should not weigh megabytes.
     """
     sheets = (sheet(images, columns, scale) for images in frames)
     pictures = [Image.fromarray(pixels).quantize(64) for pixels in sheets]
     each = int(1000 * seconds / len(pictures))
-    durations = [each] * (len(pictures) - 1) + [2000]
+    durations = [each] * (len(pictures) - 1) + [int(1000 * hold)]
     _write(
         path,
         lambda part: pictures[0].save(
@@ -140,3 +140,34 @@ def save_orders(path, curves, xlabel, ylabel):
     axes.grid(alpha=0.3)
     axes.legend()
     _write(path, lambda part: figure.savefig(part, dpi=110))
+
+
+def save_quality(path, curves, floor, n):
+    """Write a log-log PNG of Frechet distance over seconds for n digits, and its floor.
+
+    curves: {sampler: (seconds, distances)}.
+    """
+    figure = Figure(figsize=(7, 4.2), layout="constrained")
+    axes = figure.subplots()
+    for label, (seconds, distances) in curves.items():
+        axes.loglog(seconds, distances, "o-", markersize=4, label=label)
+    axes.axhline(floor, color="0.5", linestyle="--", label="real digits")
+    axes.set(xlabel=f"seconds for {n} digits", ylabel="Frechet distance to real digits")
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize="small")
+    _write(path, lambda part: figure.savefig(part, dpi=110))
+
+
+def save_grid(path, rows, columns):
+    """Write a PNG of sheets with names: rows is {name: {name of column: images}}."""
+    across = len(next(iter(rows.values())))
+    size = (1.6 * across + 0.4, 0.75 * len(rows) + 0.3)
+    figure = Figure(figsize=size, layout="constrained")
+    grid = figure.subplots(len(rows), across, squeeze=False)
+    for line, (name, cells) in zip(grid, rows.items(), strict=True):
+        line[0].set_ylabel(name.replace(" = ", "\n= "), fontsize=6)
+        for axes, (title, images) in zip(line, cells.items(), strict=True):
+            axes.imshow(sheet(images, columns, scale=1), cmap="gray", vmin=0, vmax=255)
+            axes.set(xticks=[], yticks=[])
+            axes.set_title(title, fontsize=7)
+    _write(path, lambda part: figure.savefig(part, dpi=150))

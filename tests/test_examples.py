@@ -33,13 +33,13 @@ def test_train_resume_and_sample(tmp_path):
         picture = tmp_path / f"{sampler}-digits.png"
         result = python(
             ROOT / "examples/sample_mnist.py", "--quick", "--sampler", sampler,
-            "--checkpoint", tmp_path / "checkpoint.npz", "--out", picture,
+            "--model", tmp_path / "checkpoint.npz", "--out", picture,
         )  # fmt: skip
         assert result.returncode == 0, result.stderr
         assert picture.read_bytes().startswith(b"\x89PNG")
     result = python(
         ROOT / "examples/honest_loss.py", "--quick",
-        "--checkpoint", tmp_path / "checkpoint.npz",
+        "--model", tmp_path / "checkpoint.npz",
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
     assert "floor:" in result.stdout and "all:" in result.stdout
@@ -59,7 +59,7 @@ def test_toy_points_and_convergence(tmp_path):
 
 @pytest.mark.parametrize("options, words", [
     (["--digits", "12a"], "--digits is '12a', expected digits"),
-    (["--checkpoint", "nowhere.npz"], "path is 'nowhere.npz', expected a checkpoint"),
+    (["--model", "nowhere.npz"], "path is 'nowhere.npz', expected a checkpoint"),
 ])  # fmt: skip
 def test_bad_options_are_named(options, words):
     result = python(ROOT / "examples/sample_mnist.py", *options)

@@ -1,0 +1,151 @@
+"""DDPM and DDIM on the same network: quality, seconds, network calls.
+
+    python examples/compare_samplers.py --data FOLDER --n 500   an hour on two cores
+    python examples/compare_samplers.py --quick                 a try-out
+
+Every sampler takes 5 to 1000 steps from the same x_T and is asked for the same digits.
+The table gives the Frechet distance to real test digits in the judge's features (the
+floor: of real training digits), the share read as asked, and the time. Ctrl-C
+loses one cell at most: run the command again and it goes on. FOLDER holds the official
+MNIST files; without it, the subset of the package.
+"""
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from nanodiff import checkpoint, data, ddim, ddpm, trained, viz
+from nanodiff.evaluate import ScoreCard, in_batches
+from nanodiff.guidance import guide
+from nanodiff.respace import respace
+
+SAMPLERS = {  # DDPM with beta_tilde is DDIM with eta = 1 (tests/test_respace.py)
+    "DDIM, eta 0": ("ddim", 0.0),
+    "DDIM, eta 0.2": ("ddim", 0.2),
+    "DDIM, eta 0.5": ("ddim", 0.5),
+    "DDIM, eta 1 = DDPM, beta_tilde": ("ddpm", "beta_tilde"),
+    "DDPM, beta": ("ddpm", "beta"),
+}
+
+
+def options():
+    parser = argparse.ArgumentParser(
+        description=__doc__.splitlines()[0],
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--model", default="mnist", help="mnist, or the path of a checkpoint")
+    add("--out", type=Path, default=Path("runs/compare"), help="folder for the results")
+    add("--data", help="folder of official MNIST files (default: the subset)")
+    add("--n", type=int, default=500, help="digits for each sampler")
+    add("--steps", type=int, nargs="+", default=[5, 10, 20, 50, 100, 200, 1000])
+    add("--seed", type=int, default=0, help="of the noise")
+    add("--quick", action="store_true", help="ten digits in 2 and 3 steps")
+    args = parser.parse_args()
+    if args.quick:
+        args.n, args.steps = 10, [2, 3]
+    return args
+
+
+def draw(found, xT, labels, kind, knob, steps, rng):
+    """Digits of these labels from xT; kind, knob: a value of SAMPLERS."""
+    model = guide(found.model, data.one_hot(labels))
+    if kind == "ddim":
+        loop = ddim.sample(model, found.schedule, xT, steps, knob, rng, clip=1.0)
+    else:
+        model, schedule = respace(model, found.schedule, steps)
+        loop = ddpm.sample(model, schedule, xT, rng, knob, clip=1.0)
+    *_, (_, x0) = loop
+    return x0
+
+
+def cell(args, found, card, xT, name, steps):
+    """One sampler with so many steps: its scores and time, and ten digits to show."""
+    rng = np.random.default_rng(args.seed + 1)
+    bar = tqdm(total=len(xT), desc=f"{name}, {steps} steps", leave=False)
+
+    def make(xT, labels):
+        x0 = draw(found, xT, labels, *SAMPLERS[name], steps, rng)
+        bar.update(len(x0))
+        return x0
+
+    start = time.time()
+    images = in_batches(make, xT, card.labels, batch=100)
+    seconds = time.time() - start
+    bar.close()
+    return card.score(images) | {"seconds": seconds}, images[:10]
+
+
+def begin(path, settings):
+    """The cells and pictures of an earlier run with the same settings, if any."""
+    if not path.exists():
+        return {}, {}
+    with np.load(path) as file:
+        about = json.loads(file["about"].item())
+        if about["settings"] != settings:
+            raise SystemExit(f"{path} is of other settings; use another --out")
+        return about["cells"], {key: file[key] for key in about["cells"]}
+
+
+def table(cells, columns, value):
+    """A table in Markdown: a row for each sampler, a column for so many steps."""
+    lines = [
+        f"| | {' | '.join(map(str, columns))} |",
+        "|---" * (1 + len(columns)) + "|",
+    ]
+    for name in SAMPLERS:
+        row = [value.format(**cells[f"{name}, {steps}"]) for steps in columns]
+        lines.append(f"| {name} | {' | '.join(row)} |")
+    return "\n".join(lines)
+
+
+def report(cells, pictures, card, args):
+    """Print the tables, draw the plot and the sheet."""
+    for title, value in (
+        (f"Frechet distance (floor {card.floor:.2f})", "{distance:.1f}"),
+        ("read as the digit asked for", "{share:.1%}"),
+        ("seconds (each step is one call of the network)", "{seconds:.1f}"),
+    ):
+        print(f"\n{title}, {args.n} digits, steps across:\n")
+        print(table(cells, args.steps, value))
+    curves = {
+        name: [[cells[f"{name}, {steps}"][key] for steps in args.steps]
+               for key in ("seconds", "distance")]
+        for name in SAMPLERS
+    }  # fmt: skip
+    viz.save_quality(args.out / "quality.png", curves, card.floor, args.n)
+    rows = {
+        name: {f"{steps} steps": pictures[f"{name}, {steps}"] for steps in args.steps}
+        for name in SAMPLERS
+    }
+    viz.save_grid(args.out / "samplers.png", rows, columns=5)
+    print(f"\nmade {args.out / 'quality.png'} and {args.out / 'samplers.png'}")
+
+
+def main():
+    args = options()
+    viz.folder(args.out)
+    found, path = trained.pretrained(args.model), args.out / "cells.npz"
+    images, labels = data.mnist("test", args.n, folder=args.data)
+    training = data.mnist("train", folder=args.data)
+    card = ScoreCard(trained.judge(), images, labels, training)
+    rng = np.random.default_rng(args.seed)
+    xT = rng.standard_normal(images.shape).astype(np.float32)
+    settings = {key: str(value) for key, value in vars(args).items() if key != "steps"}
+    cells, pictures = begin(path, settings)
+    for steps in args.steps:
+        for name in SAMPLERS:
+            key = f"{name}, {steps}"
+            if key not in cells:
+                cells[key], pictures[key] = cell(args, found, card, xT, name, steps)
+                about = json.dumps({"settings": settings, "cells": cells})
+                checkpoint.write(path, pictures | {"about": np.array(about)})
+    report(cells, pictures, card, args)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,103 @@
+"""What DDIM's noise x_T means: the same x_T, the way between two, the x_T of a digit.
+
+    python examples/explore_latents.py             two minutes on two cores
+    python examples/explore_latents.py --quick     a try-out
+
+consistency.png: the same x_T in 5 to 200 steps gives the same digits, only finer.
+slerp.png, slerp.gif: on an arc between two x_T every stop is a digit. inversion.png:
+real test digits, and what is left of them after DDIM to x_T and back, in more and more
+steps. DDIM, arXiv 2010.02502, sections 5.2 to 5.4.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from nanodiff import data, ddim, trained, viz
+from nanodiff.guidance import guide
+from nanodiff.latent import slerp
+
+
+def options():
+    parser = argparse.ArgumentParser(
+        description=__doc__.splitlines()[0],
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--model", default="mnist", help="mnist, or the path of a checkpoint")
+    add("--out", type=Path, default=Path("runs/latents"), help="folder for the results")
+    add("--steps", type=int, nargs="+", default=[5, 10, 20, 50, 100, 200])
+    add("--stops", type=int, default=11, help="pictures along an arc")
+    add("--seed", type=int, default=0, help="of the noise")
+    add("--quick", action="store_true", help="2 and 4 steps, three stops")
+    args = parser.parse_args()
+    if args.quick:
+        args.steps, args.stops = [2, 4], 3
+    return args
+
+
+def last(steps, calls, name):
+    """The last image that a sampler yields."""
+    *_, (_, x) = tqdm(steps, name, calls, leave=False)
+    return x
+
+
+def consistency(found, labels, xT, steps, path):
+    """The same noise in more and more steps, and how far each is from the last."""
+    model = guide(found.model, data.one_hot(labels))
+    made = {}
+    for S in steps:
+        loop = ddim.sample(model, found.schedule, xT, S, clip=1.0)
+        made[f"{S} steps"] = last(loop, S, "same x_T")
+    viz.save_grid(path, {"same x_T": made}, columns=5)
+    finest = made[f"{steps[-1]} steps"]
+    for name, images in made.items():
+        error = np.mean((images - finest) ** 2) / 4
+        print(f"{name}: {error:.4f} from {steps[-1]} steps, mean square in [0, 1]")
+
+
+def arcs(found, labels, xT, stops, calls, out):
+    """Digits along arcs, an arc for each label: a sheet of them all, and a film."""
+    labels, rng = labels[:5], np.random.default_rng(1)
+    end = rng.standard_normal((5, *xT.shape[1:])).astype(np.float32)
+    way = [slerp(xT[:5], end, f) for f in np.linspace(0, 1, stops)]
+    model = guide(found.model, data.one_hot(np.tile(labels, stops)))
+    loop = ddim.sample(model, found.schedule, np.concatenate(way), calls, clip=1.0)
+    frames = last(loop, calls, "arcs").reshape(stops, 5, *xT.shape[1:])
+    across = frames.swapaxes(0, 1).reshape(-1, *xT.shape[1:])
+    viz.save_sheet(out / "slerp.png", across, columns=stops)
+    film = [*frames, *frames[-2::-1]]  # there and back
+    viz.save_film(out / "slerp.gif", film, columns=5, scale=2, hold=0.4)
+
+
+def inversion(found, steps, path):
+    """Ten real digits to x_T and back, in more and more steps."""
+    images, labels = data.mnist("test")
+    first = [int(np.argmax(labels == digit)) for digit in range(10)]
+    x0, model = images[first], guide(found.model, data.one_hot(np.arange(10)))
+    made = {"real": x0}
+    for S in steps:
+        xT = last(ddim.invert(model, found.schedule, x0, S), S, "to x_T")
+        back = last(ddim.sample(model, found.schedule, xT, S), S, "and back")
+        made[f"{S} steps"] = back
+        error = np.mean((back - x0) ** 2) / 4
+        print(f"to x_T and back in {S} steps: mean square {error:.4f} in [0, 1]")
+    viz.save_grid(path, {"inversion": made}, columns=5)
+
+
+def main():
+    args = options()
+    viz.folder(args.out)
+    found, labels = trained.pretrained(args.model), np.arange(10)
+    rng = np.random.default_rng(args.seed)
+    xT = rng.standard_normal((10, 1, 28, 28)).astype(np.float32)
+    consistency(found, labels, xT, args.steps, args.out / "consistency.png")
+    arcs(found, labels, xT, args.stops, min(50, args.steps[-1]), args.out)
+    inversion(found, args.steps, args.out / "inversion.png")
+    print(f"made {', '.join(sorted(file.name for file in args.out.iterdir()))}")
+
+
+if __name__ == "__main__":
+    main()

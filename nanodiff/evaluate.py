@@ -1,0 +1,198 @@
+"""How good are the digits? A judge that reads them, and a distance between two sets.
+
+The judge is a small convolutional classifier of nanodiff's own layers. What it reads
+tells whether a digit is the one asked for; the 64 numbers from which it reads are where
+the Frechet distance is taken: between the Gaussians that have the mean m and the
+covariance C of each set,
+
+    d = |m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2))
+
+Heusel et al. 2017, arXiv 1706.08500, Eq. 6 (there with Inception's features: the
+numbers do not compare). Even two real sets have d > 0, and the more so the smaller
+they are, so a distance only means something beside that floor, at the same n.
+
+Shapes: images (N, 1, 28, 28) in [-1, 1]; logits (N, 10); features (N, 64).
+"""
+
+import numpy as np
+
+from nanodiff.layers import Conv2d, Downsample, GroupNorm, Layer, Linear, SiLU
+
+
+class Judge(Layer):
+    """A classifier of digits: three convolutions with norms, two linear layers.
+
+    >>> judge = Judge(rng=np.random.default_rng(0))
+    >>> judge(np.zeros((2, 1, 28, 28), np.float32)).shape
+    (2, 10)
+    """
+
+    def __init__(self, *, rng):
+        self.conv1 = Conv2d(1, 16, rng=rng)
+        self.norm1 = GroupNorm(16, 4, silu=True)
+        self.pool1 = Downsample(16, 32, rng=rng)
+        self.norm2 = GroupNorm(32, 8, silu=True)
+        self.conv2 = Conv2d(32, 32, rng=rng)
+        self.norm3 = GroupNorm(32, 8, silu=True)
+        self.pool2 = Downsample(32, 64, rng=rng)
+        self.norm4 = GroupNorm(64, 8, silu=True)
+        self.full = Linear(64 * 7 * 7, 64, rng=rng)
+        self.act = SiLU()
+        self.read = Linear(64, 10, rng=rng)
+
+    def features(self, x):  # (N, 1, 28, 28) -> (N, 64)
+        """Return what the judge sees in images, before it decides."""
+        h = self.norm1(self.conv1(x))
+        h = self.norm3(self.conv2(self.norm2(self.pool1(h))))
+        h = self.norm4(self.pool2(h))
+        return self.act(self.full(h.reshape(len(h), -1)))
+
+    def forward(self, x):  # (N, 1, 28, 28) -> logits (N, 10)
+        return self.read(self.features(x))
+
+    def backward(self, dlogits):  # (N, 10) -> (N, 1, 28, 28)
+        dh = self.full.backward(self.act.backward(self.read.backward(dlogits)))
+        dh = self.pool2.backward(self.norm4.backward(dh.reshape(-1, 64, 7, 7)))
+        dh = self.conv2.backward(self.norm3.backward(dh))
+        dh = self.pool1.backward(self.norm2.backward(dh))
+        return self.conv1.backward(self.norm1.backward(dh))
+
+
+def cross_entropy(logits, labels):
+    """Return (loss, dlogits): the mean of -log softmax(logits)[label], its gradient.
+
+    >>> loss, dlogits = cross_entropy(np.zeros((1, 4)), np.array([2]))
+    >>> round(loss, 4), dlogits.tolist()  # log 4
+    (1.3863, [[0.25, 0.25, -0.75, 0.25]])
+    """
+    shifted = logits - logits.max(axis=1, keepdims=True)  # exp cannot overflow
+    log_p = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    rows = np.arange(len(labels))
+    dlogits = np.exp(log_p)
+    dlogits[rows, labels] -= 1
+    return -float(log_p[rows, labels].mean()), dlogits / len(labels)
+
+
+def in_batches(make, *arrays, batch=250):
+    """Return make(*rows) of all rows of the arrays, some at a time, put together.
+
+    >>> in_batches(np.add, np.arange(5), np.arange(5), batch=2).tolist()
+    [0, 2, 4, 6, 8]
+    """
+    starts = range(0, len(arrays[0]), batch)
+    return np.concatenate([make(*(a[i : i + batch] for a in arrays)) for i in starts])
+
+
+def look(judge, images, batch=250):
+    """Return (features (N, 64), read (N,)): what the judge sees, what it reads.
+
+    Images are limited to [-1, 1] first, as a picture is when it is drawn.
+    """
+    images = np.clip(images, -1, 1).astype(np.float32)
+    features = in_batches(judge.features, images, batch=batch)
+    return features, judge.read(features).argmax(axis=1)
+
+
+def frechet(a, b):
+    """Return the Frechet distance of two sets of features, (n, d) and (m, d).
+
+    In float64. (C1 C2)^(1/2) has the trace of (C1^(1/2) C2 C1^(1/2))^(1/2), which is
+    symmetric, so symmetric eigenvalues suffice. Raises ValueError if d differs, or if a
+    set has fewer than two rows.
+
+    >>> a = np.array([[0.0], [2.0]])  # mean 1, variance 2
+    >>> round(frechet(a, 3 * a + 1), 9)  # (4 - 1)^2 + (sqrt(18) - sqrt(2))^2
+    17.0
+    """
+    if (
+        a.ndim != 2
+        or b.ndim != 2
+        or a.shape[1] != b.shape[1]
+        or min(len(a), len(b)) < 2
+    ):
+        raise ValueError(
+            f"features have shapes {a.shape} and {b.shape}, expected (n, d) and (m, d) "
+            f"with n and m at least 2"
+        )
+    (m1, C1), (m2, C2) = _moments(a), _moments(b)
+    values, vectors = np.linalg.eigh(C1)
+    root = (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T
+    cross = np.sqrt(np.maximum(np.linalg.eigvalsh(root @ C2 @ root), 0)).sum()
+    return float(np.sum((m1 - m2) ** 2) + np.trace(C1) + np.trace(C2) - 2 * cross)
+
+
+def _moments(features):
+    features = features.astype(np.float64)
+    return features.mean(axis=0), np.atleast_2d(np.cov(features, rowvar=False))
+
+
+def confusion(asked, read, classes=10):
+    """Return a table of counts: row, the class asked for; column, the class read.
+
+    >>> confusion(np.array([0, 1, 1]), np.array([0, 1, 0]), classes=2).tolist()
+    [[1, 0], [1, 1]]
+    """
+    table = np.zeros((classes, classes), int)
+    np.add.at(table, (asked, read), 1)
+    return table
+
+
+def spread(features, labels):
+    """Return how varied the images of one class are: their mean variance in features.
+
+    Summed over features, averaged over images: what guidance costs shows here.
+
+    >>> spread(np.array([[1.0], [3.0], [7.0], [7.0]]), np.array([0, 0, 1, 1]))
+    0.5
+    """
+    classes = np.unique(labels)
+    means = np.stack([features[labels == c].mean(axis=0) for c in classes])
+    away = features - means[np.searchsorted(classes, labels)]
+    return float(np.mean(np.sum(away * away, axis=1)))
+
+
+def matching(labels, others):
+    """Return indices into `others`, no two alike, such that others[i] equals labels.
+
+    >>> matching(np.array([1, 0, 1]), np.array([0, 0, 1, 1, 1])).tolist()
+    [2, 0, 3]
+    """
+    indices = np.empty(len(labels), int)
+    for c in np.unique(labels):
+        wanted, there = np.flatnonzero(labels == c), np.flatnonzero(others == c)
+        if len(there) < len(wanted):
+            raise ValueError(
+                f"others has {len(there)} of class {c}, expected {len(wanted)}"
+            )
+        indices[wanted] = there[: len(wanted)]
+    return indices
+
+
+class ScoreCard:
+    """Real digits that others are measured against, and the distance between such sets.
+
+    judge: a trained Judge. images, labels: n digits that it was not shown. training: a
+    pair (images, labels) of digits. As many of each class are taken from it as there
+    are in `labels`; their distance to `images` is `floor`. Raises ValueError if it has
+    not enough of a class.
+    """
+
+    def __init__(self, judge, images, labels, training):
+        self.judge, self.labels = judge, labels
+        self.features, _ = look(judge, images)
+        self.spread = spread(self.features, labels)
+        others = training[0][matching(labels, training[1])]
+        self.floor = frechet(self.features, look(judge, others)[0])
+
+    def score(self, images):
+        """Return distance, share and spread of images that were asked to be `labels`.
+
+        share: how many are read as the digit asked for. spread: of a class, beside that
+        of real digits: 1 is as varied as they are.
+        """
+        features, read = look(self.judge, images)
+        return {
+            "distance": frechet(features, self.features),
+            "share": float(np.mean(read == self.labels)),
+            "spread": spread(features, self.labels) / self.spread,
+        }

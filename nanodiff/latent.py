@@ -1,0 +1,43 @@
+"""Ways between two latents x_T: since DDIM makes a picture of each, a film.
+
+    slerp(a, b, f) = sin((1 - f) angle) / sin(angle) a + sin(f angle) / sin(angle) b
+
+A straight line would pass near 0, where no Gaussian noise of many dimensions lies; an
+arc keeps the length. Song, Meng, Ermon 2020 (DDIM), arXiv 2010.02502, Eq. 67.
+"""
+
+import numpy as np
+
+
+def slerp(a, b, fraction):
+    """Return the noise at `fraction` of the arc from a (0) to b (1).
+
+    a, b: (N, ...) arrays of one shape; each image has its own angle. Raises ValueError
+    if shapes differ, the fraction is outside 0..1, or an a and its b point in opposite
+    directions, so that no arc is the shortest.
+
+    >>> a, b = np.array([[1.0, 0.0]]), np.array([[0.0, 1.0]])
+    >>> slerp(a, b, 1 / 3).round(3).tolist()  # 30 degrees
+    [[0.866, 0.5]]
+    """
+    if a.shape != b.shape:
+        raise ValueError(f"b has shape {b.shape}, expected that of a, {a.shape}")
+    if not 0 <= fraction <= 1:
+        raise ValueError(f"fraction is {fraction}, expected 0..1")
+    rows = len(a), -1
+    unit_a, unit_b = (
+        (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float64)
+        for x in (a.reshape(rows), b.reshape(rows))
+    )
+    # twice the angle of the half chord, exact also where cos(angle) is near 1
+    angle = 2 * np.arctan2(
+        np.linalg.norm(unit_a - unit_b, axis=1), np.linalg.norm(unit_a + unit_b, axis=1)
+    )
+    if np.any(np.pi - angle < 1e-6):
+        raise ValueError("b points away from a, expected another direction")
+    still = angle < 1e-6  # the arc is a straight line
+    sine = np.where(still, 1, np.sin(angle))
+    of_a = np.where(still, 1 - fraction, np.sin((1 - fraction) * angle) / sine)
+    of_b = np.where(still, fraction, np.sin(fraction * angle) / sine)
+    along = (-1,) + (1,) * (a.ndim - 1)
+    return (of_a.reshape(along) * a + of_b.reshape(along) * b).astype(a.dtype)

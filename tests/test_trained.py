@@ -1,0 +1,92 @@
+"""The networks of the package, and the wrapper that makes each of them say eps."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nanodiff import data, ddim, trained
+from nanodiff.evaluate import look
+from nanodiff.gradcheck import gradcheck
+from nanodiff.guidance import guide
+from nanodiff.prediction import KINDS, split
+from nanodiff.schedule import linear
+from nanodiff.unet import UNet
+from tests.strategies import seeds
+
+SMALL = {"channels": (4, 8), "features": 8, "groups": 2, "context_features": 3}
+
+
+def small(predicts, seed=0):
+    """A network that says eps, and the same one saying what it was trained to say."""
+    rng, schedule = np.random.default_rng(seed), linear(100)
+    model = trained.EpsUNet(schedule, predicts, **SMALL).cast(np.float64)
+    for w in model.named_params().values():
+        w[...] = rng.standard_normal(w.shape) * 0.3
+    plain = UNet(**SMALL, rng=rng).cast(np.float64).load(model.named_params())
+    return model, plain, schedule, rng
+
+
+@given(st.sampled_from(KINDS), seeds)
+def test_it_says_the_eps_of_what_the_network_says(predicts, seed):
+    model, plain, schedule, rng = small(predicts, seed)
+    xt, context = rng.standard_normal((2, 1, 4, 4)), rng.random((2, 3))
+    t = rng.integers(1, 101, size=2)
+    want = split(schedule, xt, t, plain(xt, t, context), predicts)[1]
+    np.testing.assert_allclose(model(xt, t, context), want, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("predicts", KINDS)
+def test_its_backward_pass_is_its_derivative(predicts):
+    model, _, _, rng = small(predicts)
+    gradcheck(
+        model, rng.standard_normal((2, 1, 4, 4)), np.array([3, 90]), rng.random((2, 3)),
+        rng=rng,
+    )  # fmt: skip
+
+
+@given(seeds, st.integers(1, 4))
+def test_a_file_of_weights_is_read_as_it_was_written(tmp_path_factory, seed, n):
+    path = tmp_path_factory.mktemp("weights") / "file.npz"
+    w = np.random.default_rng(seed).standard_normal((n, 2)).astype(np.float32)
+    trained.write(path, {"a.w": w}, {"T": 7})
+    params, about = trained.read(path)
+    assert about == {"T": 7} and params["a.w"].dtype == np.float32
+    np.testing.assert_allclose(params["a.w"], w, rtol=2**-11, atol=1e-7)
+    assert [file.name for file in path.parent.iterdir()] == ["file.npz"]
+
+
+@pytest.mark.parametrize("name", ["judge", *trained.NAMES])
+def test_a_file_of_the_package_is_small_and_says_how_it_was_made(name):
+    path = trained.FOLDER / f"trained_{name}.npz"
+    _, about = trained.read(path)
+    assert path.stat().st_size <= 3_000_000
+    assert about["command"].startswith("python examples/train_")
+    assert {"seed", "date", "seconds", "score"} <= about.keys()
+
+
+def test_twenty_digits_of_the_package_are_read_as_asked():
+    found = trained.pretrained("mnist")
+    labels = np.repeat(np.arange(10), 2)
+    rng = np.random.default_rng(0)
+    xT = rng.standard_normal((20, 1, 28, 28)).astype(np.float32)
+    model = guide(found.model, data.one_hot(labels), w=1)
+    *_, (_, x0) = ddim.sample(model, found.schedule, xT, 15, clip=1.0)
+    _, read = look(trained.judge(), x0)
+    assert (read == labels).sum() >= 19
+
+
+@pytest.mark.parametrize("name, error, words", [
+    ("cifar", ValueError, r"name is 'cifar', expected one of \['mnist', 'sprites'\]"),
+    ("nowhere.npz", FileNotFoundError, "path is 'nowhere.npz', expected a checkpoint"),
+])  # fmt: skip
+def test_bad_input_is_named(name, error, words):
+    with pytest.raises(error, match=words):
+        trained.pretrained(name)
+
+
+def test_a_damaged_file_is_named(tmp_path):
+    path = tmp_path / "trained.npz"
+    path.write_bytes((trained.FOLDER / "trained_judge.npz").read_bytes()[:1000])
+    with pytest.raises(ValueError, match="trained.npz' is damaged"):
+        trained.read(path)

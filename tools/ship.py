@@ -1,0 +1,32 @@
+"""Put the averaged weights of a checkpoint into the package, as float16.
+
+python tools/ship.py runs/long/checkpoint.npz mnist --command "python examples/..."
+    --seed 0 --seconds 3000 --score "..."
+"""
+
+import argparse
+import time
+
+from nanodiff import checkpoint, trained
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("checkpoint", help="made by train_mnist.py or train_sprites.py")
+    parser.add_argument("name", choices=trained.NAMES)
+    parser.add_argument("--command", required=True, help="that made the checkpoint")
+    parser.add_argument("--seed", type=int, required=True, help="of that command")
+    parser.add_argument("--seconds", type=int, required=True, help="that it took")
+    parser.add_argument("--score", required=True, help="measured, with its command")
+    args = parser.parse_args()
+    found = checkpoint.load(args.checkpoint)
+    about = {key: found.config[key] for key in ("T", "unet", "recipe")}
+    about |= {key: vars(args)[key] for key in ("command", "seed", "seconds", "score")}
+    about["date"] = time.strftime("%Y-%m-%d")
+    path = trained.FOLDER / f"trained_{args.name}.npz"
+    trained.write(path, found.average, about)
+    print(f"made {path}, {path.stat().st_size} bytes")
+
+
+if __name__ == "__main__":
+    main()
