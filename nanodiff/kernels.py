@@ -205,15 +205,19 @@ def correlate(x, blocks, offset, bias, plus, y, source, target, frame, scratch):
     """
     N, K = x.shape[0], y.shape[1]
     group, lead, pitch, span = frame
-    for b in numba.prange((N + group - 1) // group):
+    count = (N + group - 1) // group
+    # A single string is laid out twice, so that two threads share its channels.
+    shares = 2 if count == 1 and K > ROWS else 1
+    for b in numba.prange(count * shares):
         thread = numba.get_thread_id()
         strings, room = scratch[0][thread], scratch[1][thread]
         sums, sums_room = scratch[2][thread], scratch[3][thread]
-        first, last = b * group, min(N, (b + 1) * group)
+        first = b // shares * group
+        last = min(N, first + group)
         pack(x[first:last], strings, source, lead, pitch, span, room)
         string = strings.reshape(-1)
         length = ((last - first) * span + LANES - 1) // LANES * LANES
-        for k in range(0, K, ROWS):
+        for k in range(b % shares * ROWS, K, shares * ROWS):
             clear(sums, length)
             for plane in range(len(offset)):
                 rows = sums[plane * ROWS : (plane + 1) * ROWS]
@@ -225,8 +229,8 @@ def correlate(x, blocks, offset, bias, plus, y, source, target, frame, scratch):
                     sums[i:, :length], y[first:last], k + i,
                     target, pitch, span, bias[k + i], sums_room,
                 )  # fmt: skip
-        if plus.size:
-            add(y[first:last], plus[first:last])
+                if plus.size:
+                    add(y[first:last], plus[first:last], k + i)
 
 
 @parallel
@@ -245,7 +249,8 @@ def correlate_weight(x, dy, offset, dblocks, dbias, source, target, frame, scrat
         for first in range(part * group, N, parts * group):
             last = min(N, first + group)
             if last - first < group:
-                clear(dy_strings, size)  # what an earlier, longer string left behind
+                clear(x_strings, size)  # what an earlier, longer string left behind
+                clear(dy_strings, size)
                 clear(room, size)
             pack(x[first:last], x_strings, source, lead, pitch, span, room)
             pack(dy[first:last], dy_strings, target, lead, pitch, span, room)

@@ -147,7 +147,7 @@ class Conv2d(Layer):
         shape = (c_out, c_in, kernel, kernel)
         self.add_param("w", rng.standard_normal(shape) / np.sqrt(np.prod(shape[1:])))
         self.add_param("b", np.zeros(c_out))
-        self.stride = stride
+        self.stride, self.kept = stride, strings.Kept()
         tiled = (kernel, stride) == (3, 1)
         self.plan = strings.tiled() if tiled else strings.strided(kernel, stride)
 
@@ -157,7 +157,7 @@ class Conv2d(Layer):
         size = self.size(*x.shape[2:])
         if plus is not None:
             _expect(plus, "plus", (len(x), len(self.b), *size), x.dtype)
-        return strings.correlate(x, self.w, self.b, self.plan, size, plus)
+        return strings.correlate(x, self.w, self.b, self.plan, size, plus, self.kept)
 
     def backward(self, dy, plus=None):  # (N, C_out, H', W') -> (N, C_in, H, W)
         x, plan = self.cache, self.plan

@@ -28,11 +28,12 @@ def clear(strings, length):
 
 
 @jit
-def add(images, plus):
-    """Add to images what has the same shape, while the images are in the cache."""
-    y, more = images.reshape(-1), plus.reshape(-1)
-    for p in range(uint64(y.size)):
-        y[p] += more[p]
+def add(images, plus, k):
+    """Add to channel k of images that of plus, while it is in the cache."""
+    for n in range(len(images)):
+        y, more = images[n, k].reshape(-1), plus[n, k].reshape(-1)
+        for p in range(uint64(y.size)):
+            y[p] += more[p]
 
 
 @jit

@@ -128,26 +128,45 @@ def tiled():
     return Plan(tuple(table), np.kron(G, np.eye(3)), X_TILES, Y_TILES, DY_TILES)
 
 
-def correlate(x, weight, bias, plan, size, plus=None):
-    """The convolution of x by a plan, as images (N, K, *size), plus such images."""
+class Kept:
+    """The blocks of a weight, made again only when it has changed.
+
+    To see that it has not costs a tenth: it shows where a network is asked for one
+    image many times, as a sampler does.
+    """
+
+    def __init__(self):
+        self.weight, self.made = np.empty(0), None
+
+    def blocks(self, weight, plan, C, frame, length):
+        """Return what `_blocked` does, for a layer that always has the same plan."""
+        same = self.weight.dtype == weight.dtype
+        if not same or not np.array_equal(self.weight, weight):
+            self.weight = weight.copy()
+            self.made = _blocked(weight, plan, C, frame, length)
+        return self.made
+
+
+def correlate(x, weight, bias, plan, size, plus=None, kept=None):
+    """The convolution of x by a plan, as images (N, K, *size), plus such images.
+
+    kept: a `Kept`, for a weight that is likely to be the same the next time.
+    """
     N, C, H, W = x.shape
     K = len(weight)
     frame, length, rows = _frame(N, *plan.grid(H, W))
-    offset, index = _offsets(plan, C, frame, length)
+    offset, _ = _offsets(plan, C, frame, length)
+    make = _blocked if kept is None else kept.blocks
     y = np.empty((N, K, *size), x.dtype)
     plus = y[:0] if plus is None else np.ascontiguousarray(plus)
-    blocks = np.zeros(_blocks(offset, K), x.dtype)
-    folded = plan.fold.astype(x.dtype) @ weight.reshape(K * C, -1).T
-    weight_kernels.block(folded.reshape(-1, K, C), index, blocks)
-    scratch = (
-        _scratch(C * plan.source.planes, length, x.dtype),
-        _scratch(len(plan.source.parts), length, x.dtype),
-        _scratch(kernels.ROWS * len(offset), rows, x.dtype),
-        _scratch(len(plan.target.parts), rows, x.dtype),
-    )
+    scratch = _scratch(
+        ((C * plan.source.planes, length), (len(plan.source.parts), length),
+         (kernels.ROWS * len(offset), rows), (len(plan.target.parts), rows)),
+        x.dtype, (plan, frame, H, W), numba.get_num_threads(),
+    )  # fmt: skip
     kernels.correlate(
-        np.ascontiguousarray(x), blocks, offset, bias, plus, y,
-        plan.source.arrays, plan.target.arrays, frame, scratch,
+        np.ascontiguousarray(x), make(weight, plan, C, frame, length), offset, bias,
+        plus, y, plan.source.arrays, plan.target.arrays, frame, scratch,
     )  # fmt: skip
     return y
 
@@ -158,11 +177,12 @@ def correlate_weight(x, dy, plan):
     K = dy.shape[1]
     frame, length, _ = _frame(N, *plan.grid(H, W))
     offset, index = _offsets(plan, C, frame, length)
-    scratch = (
-        _scratch(C * plan.source.planes, length, x.dtype),
-        _scratch(max(len(plan.source.parts), len(plan.slope.parts)), length, x.dtype),
-        _scratch(K * plan.slope.planes, length, x.dtype),
-    )
+    parts = max(len(plan.source.parts), len(plan.slope.parts))
+    scratch = _scratch(
+        ((C * plan.source.planes, length), (parts, length),
+         (K * plan.slope.planes, length)),
+        x.dtype, (plan, frame, H, W), numba.get_num_threads(),
+    )  # fmt: skip
     parts = min(PARTS, -(-N // frame[0]))
     dblocks = np.zeros((parts, *_blocks(offset, K)), x.dtype)
     dbias = np.zeros((parts, K), x.dtype)
@@ -174,6 +194,16 @@ def correlate_weight(x, dy, plan):
     weight_kernels.block(folded, index, dblocks.sum(0), True)
     dweight = plan.fold.T.astype(x.dtype) @ folded.reshape(-1, K * C)
     return dweight.T.reshape(K, C, -1), dbias.sum(0)
+
+
+def _blocked(weight, plan, C, frame, length):
+    """The weight (K, C, kernel, kernel) of a plan's taps, as the kernels read it."""
+    K = len(weight)
+    offset, index = _offsets(plan, C, frame, length)
+    blocks = np.zeros(_blocks(offset, K), weight.dtype)
+    folded = plan.fold.astype(weight.dtype) @ weight.reshape(K * C, -1).T
+    weight_kernels.block(folded.reshape(-1, K, C), index, blocks)
+    return blocks
 
 
 @lru_cache(maxsize=256)
@@ -221,9 +251,20 @@ def _whole(n):
     return -(-n // kernels.LANES) * kernels.LANES
 
 
-def _scratch(rows, length, dtype):
-    """A zeroed (threads, rows, length) array, each row on a cache line of its own."""
-    shape = (numba.get_num_threads(), rows, length)
-    room = np.zeros(int(np.prod(shape)) + kernels.LANES, dtype)
+@lru_cache(maxsize=128)
+def _scratch(shapes, dtype, geometry, threads):
+    """Arrays (threads, rows, length), once zeroed, for shapes of (rows, length).
+
+    They are kept and used again by every call of the same geometry: one that writes
+    pixels where this one did, and so leaves the zeros between them as they are. No two
+    calls overlap, since a kernel holds the interpreter's lock.
+    """
+    return tuple(_aligned((threads, *shape), dtype) for shape in shapes)
+
+
+def _aligned(shape, dtype):
+    """A zeroed array that begins on a cache line, as its rows then do."""
+    size = int(np.prod(shape))
+    room = np.zeros(size + kernels.LANES, dtype)
     start = -room.ctypes.data % 64 // dtype.itemsize
-    return room[start : start + int(np.prod(shape))].reshape(shape)
+    return room[start : start + size].reshape(shape)

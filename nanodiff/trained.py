@@ -84,6 +84,11 @@ def pretrained(name="mnist"):
             f"name is {str(name)!r}, expected one of {list(NAMES)} or a path that ends "
             f"in .npz"
         )
+    return build(params, about)
+
+
+def build(params, about):
+    """Return the `Pretrained` that weights and a dict with T, unet and recipe make."""
     schedule = linear(about["T"])
     model = EpsUNet(schedule, about["recipe"]["predicts"], **about["unet"])
     return Pretrained(model.load(params), schedule, about)

@@ -13,7 +13,7 @@ LEVEL = {
     "kernels": 2, "checkpoint": 2, "prediction": 2,
     "weight_kernels": 3, "ddpm": 3, "ddim": 3, "likelihood": 3, "strings": 4,
     "exact": 4, "heun": 4, "respace": 4, "layers": 5, "unet": 6, "evaluate": 6,
-    "toy": 7, "train": 7, "trained": 7,
+    "toy": 7, "train": 7, "trained": 7, "run": 8,
 }  # fmt: skip
 
 

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nanodiff import strings
 from nanodiff.gradcheck import gradcheck
 from nanodiff.layers import (
     Conv2d,
@@ -225,6 +226,39 @@ def test_the_bits_do_not_depend_on_the_number_of_threads(rng):
             numba.set_num_threads(threads)
         for a, b in zip(results[0], results[-1], strict=True):
             np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("make", [
+    lambda rng: Conv2d(3, 5, rng=rng), lambda rng: Downsample(3, 5, rng=rng),
+    lambda rng: Upsample(3, 5, rng=rng), lambda rng: Conv2d(3, 5, kernel=1, rng=rng),
+])  # fmt: skip
+def test_scratch_that_is_used_again_leaves_no_trace(make, rng):
+    layer, sizes = make(rng), [(29, 6, 7), (30, 6, 7), (30, 6, 8), (29, 5, 7)]
+    inputs = [rng.standard_normal((N, 3, H, W), dtype=np.float32) for N, H, W in sizes]
+
+    def results(x):
+        y = layer(x)
+        dx = layer.backward(np.cos(y))
+        return [y, dx, layer.dw.copy(), layer.db.copy()]
+
+    want = []
+    for x in inputs:
+        strings._scratch.cache_clear()
+        want.append(results(x))
+    nothing = [np.full_like(x, np.nan) for x in inputs]
+    for x, wanted in zip(inputs, want, strict=True):
+        for other in (*inputs, *nothing):
+            results(other)
+            again = results(x)
+            for a, b in zip(again, wanted, strict=True):
+                np.testing.assert_array_equal(a, b)
+
+
+def test_a_weight_that_changed_in_place_is_seen(rng):
+    conv, x = Conv2d(4, 4, rng=rng), rng.standard_normal((2, 4, 5, 5), dtype=np.float32)
+    before = conv(x)
+    conv.w *= 2
+    np.testing.assert_array_equal(conv(x), 2 * before)
 
 
 def test_a_nan_stays_visible(rng):

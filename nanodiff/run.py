@@ -1,0 +1,107 @@
+"""A training that can be stopped at any step and taken up again, bit for bit.
+
+It adds to `train` what a long one needs: a checkpoint, a progress bar, Ctrl-C.
+"""
+
+import signal
+from contextlib import contextmanager
+from dataclasses import asdict
+
+import numpy as np
+from tqdm import tqdm
+
+from nanodiff import checkpoint
+from nanodiff.optim import EMA, Adam
+from nanodiff.schedule import linear
+from nanodiff.train import Recipe, train
+from nanodiff.trained import build
+from nanodiff.unet import UNet
+
+
+class Run:
+    """A U-Net with its optimiser, averaged weights, random numbers and losses so far.
+
+    recipe: a `Recipe`. T: steps of noise, of the linear schedule. seed: of the weights,
+    the batches and the noise. unet: settings of the UNet.
+
+    >>> run = Run(Recipe(steps=2, batch=1, warmup=0), T=25, seed=0, channels=[8, 8])
+    >>> run.trained().schedule.T
+    25
+    """
+
+    def __init__(self, recipe, T, *, seed, **unet):
+        self.recipe, self.schedule = recipe, linear(T)
+        self.losses, self.rng = [], np.random.default_rng(seed)
+        self.model = UNet(**unet, rng=self.rng)
+        params = self.model.named_params()
+        self.adam, self.ema = Adam(params), EMA(params)
+
+    @classmethod
+    def resume(cls, path):
+        """Return the run that was saved in a checkpoint."""
+        found = checkpoint.load(path)
+        config = found.config
+        run = cls(Recipe(**config["recipe"]), config["T"], seed=0, **config["unet"])
+        checkpoint.restore(found, **run._parts())
+        run.losses = config["losses"]
+        return run
+
+    def save(self, path):
+        """Write a checkpoint."""
+        checkpoint.save(
+            path, step=len(self.losses), config=self._config(), **self._parts()
+        )
+
+    def trained(self):
+        """Return the network with its averaged weights, as `pretrained` does."""
+        return build(self.ema.average, self._config())
+
+    def learn(self, images, context, path, every, draw):
+        """Train to the end of the recipe.
+
+        Every so many steps, and at the end, the run is saved to `path` and draw(run) is
+        called. Ctrl-C saves and raises SystemExit. images, context: as for `train`.
+        """
+        loop = train(
+            self.model, self.schedule, images, context, self.recipe,
+            rng=self.rng, adam=self.adam, ema=self.ema, first=len(self.losses),
+        )  # fmt: skip
+        steps, done = self.recipe.steps, len(self.losses)
+        bar = tqdm(loop, "compiling kernels", steps, initial=done, unit="step")
+        with _interrupts() as interrupts:
+            for step, loss in bar:
+                self.losses.append(loss)
+                bar.set_description("training")
+                speed = (bar.format_dict["rate"] or 0) * self.recipe.batch
+                recent = np.mean(self.losses[-100:])
+                bar.set_postfix_str(f"loss {recent:.4f}, {speed:.0f} images/s")
+                if interrupts:
+                    self.save(path)
+                    raise SystemExit(f"\nsaved {path}; go on with --resume")
+                if (step + 1) % every == 0 and step + 1 < steps:
+                    self.save(path)
+                    draw(self)
+        self.save(path)
+        draw(self)
+
+    def _parts(self):
+        return {
+            "model": self.model, "adam": self.adam, "ema": self.ema, "rng": self.rng,
+        }  # fmt: skip
+
+    def _config(self):
+        return {
+            "T": self.schedule.T, "unet": self.model.config,
+            "recipe": asdict(self.recipe), "losses": self.losses,
+        }  # fmt: skip
+
+
+@contextmanager
+def _interrupts():
+    """A list that grows with each Ctrl-C, which so takes effect between two steps."""
+    caught = []
+    before = signal.signal(signal.SIGINT, lambda *_: caught.append(True))
+    try:
+        yield caught
+    finally:
+        signal.signal(signal.SIGINT, before)
