@@ -34,7 +34,7 @@ Scratch (strings, sums, room) has one row per thread.
 import numba
 from numpy import uint64
 
-from nanodiff.rows import add, clear, tile_dy, tile_x, tile_y
+from nanodiff.rows import add, add_sums, clear, tile_dy, tile_x, tile_y
 
 # fastmath without "nnan" and "ninf": a NaN must stay visible to the training loop.
 # Reassociation lets sums run in vector lanes; contraction makes multiply-adds.
@@ -255,9 +255,7 @@ def correlate_weight(x, dy, offset, dblocks, dbias, source, target, frame, scrat
             pack(x[first:last], x_strings, source, lead, pitch, span, room)
             pack(dy[first:last], dy_strings, target, lead, pitch, span, room)
             length = ((last - first) * span + LANES - 1) // LANES * LANES
-            for n in range(first, last):
-                for k in range(K):
-                    dbias[part, k] += dy[n, k].sum()
+            add_sums(dy[first:last], dbias[part])
             for plane in range(planes):
                 for k in range(0, K, ROWS):
                     # rows beyond K repeat the last one; their products are dropped

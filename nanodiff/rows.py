@@ -37,6 +37,17 @@ def add(images, plus, k):
 
 
 @jit
+def add_sums(images, totals):
+    """Add to totals the sum of each channel of the images."""
+    for n in range(len(images)):
+        for k in range(len(totals)):
+            row, total = images[n, k].reshape(-1), images.dtype.type(0)
+            for p in range(uint64(row.size)):
+                total += row[p]
+            totals[k] += total
+
+
+@jit
 def tile_x(rows, planes, size):
     """Six planes of x, in tile i of an image, from its rows 4 i - 1 .. 4 i + 4."""
     a, b, c, d, e, f = rows[0], rows[1], rows[2], rows[3], rows[4], rows[5]

@@ -202,7 +202,7 @@ def _blocked(weight, plan, C, frame, length):
     offset, index = _offsets(plan, C, frame, length)
     blocks = np.zeros(_blocks(offset, K), weight.dtype)
     folded = plan.fold.astype(weight.dtype) @ weight.reshape(K * C, -1).T
-    weight_kernels.block(folded.reshape(-1, K, C), index, blocks)
+    weight_kernels.block(folded.reshape(-1, K, C), index, blocks, False)
     return blocks
 
 

@@ -14,7 +14,7 @@ THREE, TWELVE = uint64(TAPS), uint64(ROWS * TAPS)
 
 
 @jit
-def block(weight, index, blocks, back=False):
+def block(weight, index, blocks, back):
     """Sort the weights into blocks; or, going back, add the blocks to the weights."""
     _, K, C = weight.shape
     planes, taps = index.shape
