@@ -46,7 +46,7 @@ def options():
     return args
 
 
-def sample(found, context, w=0.0, steps=50):
+def sample(found, context, steps, w=0.0):
     """Sprites of these contexts, by DDIM: the frames, the last of them finished."""
     xT = np.random.default_rng(1).standard_normal((len(context), 3, 16, 16))
     model = guide(found.model, context, w)
@@ -54,31 +54,32 @@ def sample(found, context, w=0.0, steps=50):
     return [xt for _, xt in tqdm(loop, "DDIM", steps, leave=False)]
 
 
-def draw(run, out, columns=12):
+def draw(run, out, steps, columns=12):
     """Write the pictures, and print how well the context is obeyed."""
     found, kinds = run.trained(), np.arange(KINDS)
     context = data.one_hot(np.repeat(kinds, columns), KINDS)
-    frames = sample(found, context)
+    frames = sample(found, context, steps)
     viz.save_loss(out / "loss.png", run.losses)
     viz.save_sheet(out / "kinds.png", frames[-1], columns, scale=3)
     viz.save_film(out / "kinds.gif", frames[::2] + frames[-1:], columns, scale=2)
-    viz.save_sheet(out / "free.png", sample(found, 0 * context)[-1], columns, scale=3)
-    halves = np.repeat([data.one_hot(pair, KINDS).mean(0) for pair in PAIRS], 6, axis=0)
-    rows = {
-        f"w = {w}": {
-            " + ".join(sprites.CLASSES[kind] for kind in pair): made
-            for pair, made in zip(
-                PAIRS, np.split(sample(found, halves, w)[-1], len(PAIRS)), strict=True
-            )
-        }
-        for w in (0, 1, 3)
-    }
+    free = sample(found, 0 * context, steps)[-1]
+    viz.save_sheet(out / "free.png", free, columns, scale=3)
+    rows = {f"w = {w}": mixtures(found, steps, w) for w in (0, 1, 3)}
     viz.save_grid(out / "mixed.png", rows, columns=6)
     asked = np.repeat(kinds, 40)
     for w in (0, 1):
-        made = sprites.read(sample(found, data.one_hot(asked, KINDS), w)[-1])
-        print(f"\n{(made == asked).mean():.1%} of {len(asked)} are as asked, w = {w}")
-        print(confusion(asked, made, KINDS))
+        made = sample(found, data.one_hot(asked, KINDS), steps, w)[-1]
+        read = sprites.read(made)
+        print(f"\n{(read == asked).mean():.1%} of {len(asked)} are as asked, w = {w}")
+        print(confusion(asked, read, KINDS))
+
+
+def mixtures(found, steps, w, each=6):
+    """Six sprites of each pair of kinds, half of the one and half of the other."""
+    halves = np.stack([data.one_hot(pair, KINDS).mean(0) for pair in PAIRS])
+    made = sample(found, np.repeat(halves, each, axis=0), steps, w)[-1]
+    names = [" + ".join(sprites.CLASSES[kind] for kind in pair) for pair in PAIRS]
+    return dict(zip(names, np.split(made, len(PAIRS)), strict=True))
 
 
 def main():
@@ -95,8 +96,8 @@ def main():
             args.steps, args.batch, warmup=min(50, args.steps // 2), predicts="v"
         )
         run = Run(recipe, 500, seed=args.seed, image_channels=3, context_features=KINDS)
-    context = data.one_hot(labels, KINDS)
-    run.learn(images, context, path, args.every, lambda run: draw(run, args.out))
+    context, calls = data.one_hot(labels, KINDS), 2 if args.quick else 50
+    run.learn(images, context, path, args.every, lambda run: draw(run, args.out, calls))
     files = ", ".join(sorted(file.name for file in args.out.iterdir()))
     print(f"{args.out} has {files} after {time.time() - start:.0f} s")
 

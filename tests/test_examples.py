@@ -45,16 +45,46 @@ def test_train_resume_and_sample(tmp_path):
     assert "floor:" in result.stdout and "all:" in result.stdout
 
 
-def test_toy_points_and_convergence(tmp_path):
-    for name, made in {
-        "toy_points": {"points.png", "fields.png"},
-        "convergence": {"orders.png", "inversion.png"},
-    }.items():
-        out = tmp_path / name
-        result = python(ROOT / f"examples/{name}.py", "--quick", "--out", out)
-        assert result.returncode == 0, result.stderr
-        assert {path.name for path in out.iterdir()} == made
-    assert "DDIM: slope -0.9" in result.stdout and "Heun: slope -1.9" in result.stdout
+@pytest.mark.parametrize("name, made, words", [
+    ("toy_points", "fields.png points.png", "ring: loss"),
+    ("convergence", "inversion.png orders.png", "DDIM: slope -0.9"),
+    ("convergence", "inversion.png orders.png", "Heun: slope -1.9"),
+    ("train_judge", "trained_judge.npz", "of 2000 test digits"),
+    ("train_sprites", "checkpoint.npz free.png kinds.gif kinds.png loss.png mixed.png",
+     "are as asked, w = 1"),
+    ("compare_samplers", "cells.npz quality.png samplers.png",
+     "| DDIM, eta 1 = DDPM, beta_tilde |"),
+    ("explore_latents", "consistency.png inversion.png slerp.gif slerp.png",
+     "to x_T and back in 4 steps"),
+])  # fmt: skip
+def test_an_example_makes_its_pictures_and_says_so(tmp_path, name, made, words):
+    result = python(ROOT / f"examples/{name}.py", "--quick", "--out", tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == made.split()
+    assert words in result.stdout
+
+
+def test_a_comparison_goes_on_where_it_stopped(tmp_path):
+    run = [ROOT / "examples/compare_samplers.py", "--quick", "--out", tmp_path]
+    first = python(*run)
+    made = (tmp_path / "cells.npz").stat().st_mtime_ns
+    again = python(*run)
+    assert again.returncode == 0 and again.stdout == first.stdout  # times and all
+    assert (tmp_path / "cells.npz").stat().st_mtime_ns == made
+    other = python(*run, "--seed", 1)
+    assert other.returncode and "is of other settings" in other.stderr
+
+
+def test_digits_are_scored_and_mixed(tmp_path):
+    result = python(ROOT / "examples/score_digits.py", "--quick")
+    assert result.returncode == 0 and "| w | distance |" in result.stdout
+    picture = tmp_path / "mixed.png"
+    result = python(
+        ROOT / "examples/sample_mnist.py", "--quick", "--digits", "3,3+8", "--w", 1,
+        "--out", picture,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    assert picture.read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize("options, words", [
