@@ -58,6 +58,13 @@ MUTANTS = [
      "lucidrains #53, #65: x0_hat clipped and eps_hat left as it was"),
     ("ddim", "return xs if z is None else xs + times(sigma, z)", "return xs",
      "eta takes noise away and adds none"),
+    # guidance and latents
+    ("guidance", "return given + given.dtype.type(w)", "return free + given.dtype.type(w)",
+     "diffusers' guidance_scale, which is 1 + w, taken for the w of the paper"),
+    ("latent", "of_a = np.where(still, 1 - fraction", "of_a = np.where(True, 1 - fraction",
+     "lucidrains, labml: a straight line between latents, here on one side"),
+    ("respace", "1 - alpha_bar[1:] / alpha_bar[:-1]", "schedule.beta[times[1:]]",
+     "the betas of the times that are kept, as if no time had been left out"),
     # training
     ("train", "rng.integers(1, schedule.T + 1, size", "rng.integers(1, schedule.T, size",
      "minDiffusion: t drawn from 1..T-1, sampling starts at T"),

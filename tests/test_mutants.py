@@ -20,13 +20,16 @@ FOLDER = Path(nanodiff.__file__).parent
 # All that is plain Python, and so quickly loaded again; the kernels stay as they are.
 FRESH = [
     "schedule", "prediction", "ddpm", "ddim", "heun", "exact", "likelihood", "optim",
-    "train", "checkpoint", "unet", "data", "viz",
+    "train", "checkpoint", "unet", "data", "viz", "guidance", "latent", "respace",
 ]  # fmt: skip
 JUDGES = {
     "schedule": ["schedule", "samplers", "exact"],
     "ddpm": ["samplers", "exact"],
     "ddim": ["samplers", "exact"],
     "optim": ["optim"],
+    "guidance": ["guidance"],
+    "latent": ["latent"],
+    "respace": ["respace"],
     "unet": ["unet"],
     "data": ["files"],
     "viz": ["files"],

@@ -8,13 +8,13 @@ from hypothesis import strategies as st
 from nanodiff import ddim, ddpm, exact
 from nanodiff.respace import respace
 from nanodiff.schedule import linear
-from tests.strategies import falling_times, schedules, seeds
+from tests.strategies import falling_times, quiet, schedules, seeds
 
 
 @given(schedules, st.data())
 def test_the_tables_are_those_of_the_times_that_are_kept(schedule, draw):
     times = draw.draw(falling_times(schedule.T))
-    _, short = respace(None, schedule, times)
+    _, short = quiet(respace, None, schedule, times)
     assert short.T == len(times) - 1
     np.testing.assert_allclose(
         short.alpha_bar, schedule.alpha_bar[times[::-1]], rtol=1e-9
@@ -24,7 +24,7 @@ def test_the_tables_are_those_of_the_times_that_are_kept(schedule, draw):
 @given(schedules, st.data())
 def test_the_model_is_asked_at_the_times_of_old(schedule, draw):
     times = draw.draw(falling_times(schedule.T))
-    model, short = respace(lambda xt, t: int(t), schedule, times)
+    model, short = quiet(respace, lambda xt, t: int(t), schedule, times)
     assert [model(0, i) for i in range(short.T, 0, -1)] == times[:-1]
 
 
@@ -33,7 +33,7 @@ def test_ddpm_with_beta_tilde_is_ddim_with_eta_1(schedule, draw, seed):
     times = draw.draw(falling_times(schedule.T))
     xT = np.random.default_rng(seed).standard_normal((3, 2))
     best = exact.gaussian(schedule, mean=0.3, std=0.5)
-    model, short = respace(best, schedule, times)
+    model, short = quiet(respace, best, schedule, times)
     pairs = zip(
         ddpm.sample(model, short, xT, np.random.default_rng(1)),
         ddim.sample(best, schedule, xT, times, 1.0, np.random.default_rng(1)),
