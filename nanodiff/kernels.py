@@ -27,7 +27,7 @@ TILES   are sums of rows, which halve the products of a 3x3 convolution: for 4 r
 Shapes: images (n, C, H, W), strings (C * planes, length), sums (planes * 4, length),
 offset (planes, M), blocks (planes, K/4, M/3, 12): weights of 4 output channels by 3
 taps, zero where K or M is no multiple. A layout is parts (P, 4), each the first row,
-the first column, and the steps down and across, and a kind: which sums to make of them.
+the first column, the steps down and across (1 or 2), and a kind: which sums to make.
 Scratch (strings, sums, room) has one row per thread.
 """
 
@@ -101,10 +101,9 @@ def lay_out(pixels, image, H, W, string, part, start, rows, pitch):
             for q in range(uint64(8)):  # also what was copied too much
                 string[uint64(at + W) + q] = 0
         else:
-            q, n = uint64(at), uint64(image + h * W + left)
-            while n < uint64(image + (h + 1) * W):
-                string[q] = pixels[n]
-                q, n = q + ONE, n + uint64(across)
+            begin = uint64(image + h * W + left)
+            for q in range(uint64((W - left + 1) // 2)):
+                string[uint64(at) + q] = pixels[begin + q + q]
 
 
 @jit
@@ -130,30 +129,30 @@ def pack(images, strings, layout, lead, pitch, span, room):
 
 
 @jit
-def unpack(sums, images, k, layout, pitch, span, bias, room):
-    """Write the sums of one channel, and its bias, to channel k of (n, K, H, W)."""
+def unpack(sums, s, length, images, k, layout, pitch, span, bias, room):
+    """Write rows s, s + 4, .. of the sums, and a bias, to channel k of (n, K, H, W)."""
     N, K, H, W = images.shape
     pixels = images.reshape(-1)
     parts, kind = layout
     down, across = parts[0, 2], parts[0, 3]
     rows = (H + down - 1) // down
     if kind == TILES_Y:
-        tile_y(sums, room, sums.shape[1])
+        tile_y(sums, s, room, length)
     for n in range(N):
         image = (n * K + k) * H * W
         for i in range(rows):
             at = n * span + i * pitch
             for j in range(len(parts)):
-                row = sums[ROWS * j] if kind == PHASES else room[j]
+                row = sums[s + ROWS * j] if kind == PHASES else room[j]
                 h = i * down + parts[j, 0]
                 begin, end = image + h * W, image + H * W
                 if h < H and across == 1:
                     copy_row(row, at, pixels, begin, W, end - begin, bias)
                 elif h < H:
-                    q, m = uint64(at), uint64(begin + parts[j, 1])
-                    while m < uint64(begin + W):
-                        pixels[m] = row[q] + bias
-                        q, m = q + ONE, m + uint64(across)
+                    left = parts[j, 1]
+                    m = uint64(begin + left)
+                    for q in range(uint64((W - left + 1) // 2)):
+                        pixels[m + q + q] = row[uint64(at) + q] + bias
 
 
 @inline
@@ -226,8 +225,8 @@ def correlate(x, blocks, offset, bias, plus, y, source, target, frame, scratch):
                     add_products(rows, length, string, offset[plane], m, w)
             for i in range(min(ROWS, K - k)):
                 unpack(
-                    sums[i:, :length], y[first:last], k + i,
-                    target, pitch, span, bias[k + i], sums_room,
+                    sums, i, length, y[first:last], k + i, target,
+                    pitch, span, bias[k + i], sums_room,
                 )  # fmt: skip
                 if plus.size:
                     add(y[first:last], plus[first:last], k + i)

@@ -88,10 +88,10 @@ def tile_dy(rows, planes, size):
 
 
 @jit
-def tile_y(sums, rows, size):
-    """Rows 4 i .. 4 i + 3 of y from the six planes of its sums, in tile i."""
-    s0, s1, s2 = sums[0], sums[ROWS], sums[2 * ROWS]
-    s3, s4, s5 = sums[3 * ROWS], sums[4 * ROWS], sums[5 * ROWS]
+def tile_y(sums, s, rows, size):
+    """Rows 4 i .. 4 i + 3 of y in tile i, from its planes: rows s, s + 4 .. of sums."""
+    s0, s1, s2 = sums[s], sums[s + ROWS], sums[s + 2 * ROWS]
+    s3, s4, s5 = sums[s + 3 * ROWS], sums[s + 4 * ROWS], sums[s + 5 * ROWS]
     y0, y1, y2, y3 = rows[0], rows[1], rows[2], rows[3]
     two, four, eight = s0.dtype.type(2), s0.dtype.type(4), s0.dtype.type(8)
     for p in range(uint64(size)):
