@@ -13,6 +13,8 @@ MNIST files; without it, the subset of the package.
 import argparse
 import json
 import time
+import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +50,8 @@ def options():
     args = parser.parse_args()
     if args.quick:
         args.n, args.steps = 10, [2, 3]
+    if args.n < 10:
+        parser.error(f"--n is {args.n}, expected at least 10, which are shown")
     return args
 
 
@@ -73,9 +77,9 @@ def cell(args, found, card, xT, name, steps):
         bar.update(len(x0))
         return x0
 
-    start = time.time()
+    start = time.perf_counter()
     images = in_batches(make, xT, card.labels, batch=100)
-    seconds = time.time() - start
+    seconds = time.perf_counter() - start
     bar.close()
     return card.score(images) | {"seconds": seconds}, images[:10]
 
@@ -84,11 +88,21 @@ def begin(path, settings):
     """The cells and pictures of an earlier run with the same settings, if any."""
     if not path.exists():
         return {}, {}
-    with np.load(path) as file:
-        about = json.loads(file["about"].item())
-        if about["settings"] != settings:
-            raise SystemExit(f"{path} is of other settings; use another --out")
-        return about["cells"], {key: file[key] for key in about["cells"]}
+    try:
+        with open(path, "rb") as stream, np.load(stream) as file:
+            about = json.loads(file["about"].item())
+            pictures = {key: file[key] for key in about["cells"]}
+    except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise SystemExit(f"{path} is damaged ({error}); use another --out") from error
+    if about["settings"] != settings:
+        raise SystemExit(f"{path} is of other settings; use another --out")
+    return about["cells"], pictures
+
+
+def checksum(network):
+    """A number that tells one network's weights from another's."""
+    weights = [w.tobytes() for w in network.named_params().values()]
+    return zlib.crc32(b"".join(weights))
 
 
 def table(cells, columns, value):
@@ -130,13 +144,17 @@ def main():
     args = options()
     viz.folder(args.out)
     found, path = trained.pretrained(args.model), args.out / "cells.npz"
-    images, labels = data.mnist("test", args.n, folder=args.data)
-    training = data.mnist("train", folder=args.data)
-    card = ScoreCard(trained.judge(), images, labels, training)
+    for steps in args.steps:  # ValueError now, not after an hour
+        ddim.timesteps(found.schedule.T, steps)
+    card = ScoreCard.of_mnist(trained.judge(), args.n, args.data, args.seed)
     rng = np.random.default_rng(args.seed)
-    xT = rng.standard_normal(images.shape).astype(np.float32)
-    settings = {key: str(value) for key, value in vars(args).items() if key != "steps"}
+    xT = rng.standard_normal((args.n, 1, 28, 28)).astype(np.float32)
+    settings = {
+        "n": args.n, "seed": args.seed, "all digits": args.data is not None,
+        "weights": checksum(found.model), "judge": checksum(card.judge),
+    }  # fmt: skip
     cells, pictures = begin(path, settings)
+    draw(found, xT[:100], card.labels[:100], "ddim", 0.0, 2, rng)  # loads the kernels
     for steps in args.steps:
         for name in SAMPLERS:
             key = f"{name}, {steps}"

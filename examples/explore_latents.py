@@ -38,9 +38,9 @@ def options():
     return args
 
 
-def last(steps, calls, name):
+def last(loop, calls, name):
     """The last image that a sampler yields."""
-    *_, (_, x) = tqdm(steps, name, calls, leave=False)
+    *_, (_, x) = tqdm(loop, name, calls, leave=False)
     return x
 
 
@@ -60,9 +60,8 @@ def consistency(found, labels, xT, steps, path):
 
 def arcs(found, labels, xT, stops, calls, out):
     """Digits along arcs, an arc for each label: a sheet of them all, and a film."""
-    labels, rng = labels[:5], np.random.default_rng(1)
-    end = rng.standard_normal((5, *xT.shape[1:])).astype(np.float32)
-    way = [slerp(xT[:5], end, f) for f in np.linspace(0, 1, stops)]
+    labels = labels[:5]  # from the first five noises to the last five
+    way = [slerp(xT[:5], xT[5:], f) for f in np.linspace(0, 1, stops)]
     model = guide(found.model, data.one_hot(np.tile(labels, stops)))
     loop = ddim.sample(model, found.schedule, np.concatenate(way), calls, clip=1.0)
     frames = last(loop, calls, "arcs").reshape(stops, 5, *xT.shape[1:])
@@ -96,7 +95,7 @@ def main():
     consistency(found, labels, xT, args.steps, args.out / "consistency.png")
     arcs(found, labels, xT, args.stops, min(50, args.steps[-1]), args.out)
     inversion(found, args.steps, args.out / "inversion.png")
-    print(f"made {', '.join(sorted(file.name for file in args.out.iterdir()))}")
+    print(f"{args.out} has consistency.png, slerp.png, slerp.gif and inversion.png")
 
 
 if __name__ == "__main__":

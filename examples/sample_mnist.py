@@ -4,7 +4,7 @@
     python examples/sample_mnist.py --digits 3,3+8,8 --w 1    half a 3 and half an 8
     python examples/sample_mnist.py --model runs/mnist/checkpoint.npz    your own
 
-Seconds with DDIM; with DDPM, as many network calls as the schedule has steps.
+Seconds with DDIM; DDPM needs minutes, as many calls as the schedule has steps.
 """
 
 import argparse
@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from nanodiff import data, ddim, ddpm, trained, viz
 from nanodiff.guidance import guide
+from nanodiff.respace import respace
 
 
 def options():
@@ -28,7 +29,7 @@ def options():
     add("--digits", default="0123456789", help="a column for each, or 3,3+8,8")
     add("--rows", type=int, default=4, help="samples of each digit")
     add("--sampler", choices=("ddim", "ddpm"), default="ddim", help="which one")
-    add("--steps", type=int, default=50, help="network calls (DDIM only)")
+    add("--steps", type=int, help="network calls (default: 50; DDPM: all of them)")
     add("--eta", type=float, default=0.0, help="noise added back, 0..1 (DDIM only)")
     add("--w", type=float, default=0.0, help="weight of guidance; try 1")
     add("--seed", type=int, default=0, help="of the noise")
@@ -36,6 +37,8 @@ def options():
     args = parser.parse_args()
     if args.quick:
         args.rows, args.steps = 1, 2
+    if args.out.suffix != ".png":
+        parser.error(f"--out is {str(args.out)!r}, expected a name that ends in .png")
     if args.rows < 1:
         parser.error(f"--rows is {args.rows}, expected at least 1")
     try:
@@ -56,18 +59,18 @@ def contexts(text):
 
 def main():
     args = options()
+    viz.folder(args.out.parent)
     found, rng = trained.pretrained(args.model), np.random.default_rng(args.seed)
     model = guide(found.model, np.tile(args.columns, (args.rows, 1)), args.w)
     n = args.rows * len(args.columns)
     xT = rng.standard_normal((n, 1, 28, 28)).astype(np.float32)
+    calls = args.steps or (50 if args.sampler == "ddim" else found.schedule.T)
     if args.sampler == "ddim":
-        steps = ddim.sample(
-            model, found.schedule, xT, args.steps, args.eta, rng, clip=1.0
-        )
+        loop = ddim.sample(model, found.schedule, xT, calls, args.eta, rng, clip=1.0)
     else:
-        steps = ddpm.sample(model, found.schedule, xT, rng, clip=1.0)
-    calls = args.steps if args.sampler == "ddim" else found.schedule.T
-    *_, (_, x0) = tqdm(steps, args.sampler, calls)
+        model, schedule = respace(model, found.schedule, calls)
+        loop = ddpm.sample(model, schedule, xT, rng, clip=1.0)
+    *_, (_, x0) = tqdm(loop, args.sampler, calls)
     viz.save_sheet(args.out, x0, columns=len(args.columns))
     print(f"made {args.out}")
 

@@ -4,11 +4,11 @@
     python examples/score_digits.py                            1,000 of the subset
     python examples/score_digits.py --quick                    a try-out
 
-Asks for the digits that real test images show, by DDIM, with every weight of guidance.
-For each: the Frechet distance to those images in the judge's features, beside the
-floor, which is that of as many real training images of the same classes; the share read
-as asked; and how varied a class is, beside real ones. FOLDER holds the official MNIST
-files.
+Asks for the digits that n test images show, drawn at random, by DDIM, with every weight
+of guidance. For each: the Frechet distance to those images in the judge's features,
+beside the floor, which is that of as many training images of the same classes; the
+share read as asked; and how varied a class is, beside real ones. FOLDER holds the
+official MNIST files.
 """
 
 import argparse
@@ -44,11 +44,9 @@ def options():
 def main():
     args = options()
     found = trained.pretrained(args.model)
-    images, labels = data.mnist("test", args.n, folder=args.data)
-    training = data.mnist("train", folder=args.data)
-    card = ScoreCard(trained.judge(), images, labels, training)
+    card = ScoreCard.of_mnist(trained.judge(), args.n, args.data, args.seed)
     rng = np.random.default_rng(args.seed)
-    xT = rng.standard_normal(images.shape).astype(np.float32)
+    xT = rng.standard_normal((args.n, 1, 28, 28)).astype(np.float32)
     print(f"{args.n} digits, DDIM-{args.steps}, floor {card.floor:.2f}")
     print("| w | distance | / floor | read as asked | spread | seconds |")
     print("|---|---|---|---|---|---|", flush=True)
@@ -57,17 +55,19 @@ def main():
 
         def make(xT, labels, w=w, bar=bar):
             model = guide(found.model, data.one_hot(labels), w)
-            steps = ddim.sample(model, found.schedule, xT, args.steps, clip=1.0)
-            *_, (_, x0) = steps
+            loop = ddim.sample(model, found.schedule, xT, args.steps, clip=1.0)
+            *_, (_, x0) = loop
             bar.update(len(x0))
             return x0
 
-        start = time.time()
-        score = card.score(in_batches(make, xT, labels))
+        start = time.perf_counter()
+        images = in_batches(make, xT, card.labels)
+        seconds = time.perf_counter() - start
         bar.close()
+        score = card.score(images)
         cells = (f"{w:g}", f"{score['distance']:.2f}",
                  f"{score['distance'] / card.floor:.2f}", f"{score['share']:.2%}",
-                 f"{score['spread']:.2f}", f"{time.time() - start:.0f}")  # fmt: skip
+                 f"{score['spread']:.2f}", f"{seconds:.0f}")  # fmt: skip
         print(f"| {' | '.join(cells)} |", flush=True)
 
 

@@ -4,7 +4,7 @@
     python examples/train_judge.py --quick          a few steps, which teach it little
 
 FOLDER holds the official MNIST files. It reads over 99 % of the official test set;
-nanodiff/trained_judge.npz was made by this command, with the defaults.
+nanodiff/trained_judge.npz was made by the first of these commands.
 """
 
 import argparse
@@ -74,8 +74,9 @@ def main():
     score = float((read == labels).mean())
     about = {
         "judge": "nanodiff.evaluate.Judge", "seed": args.seed, "steps": steps,
-        "command": f"python examples/train_judge.py --data FOLDER --epochs "
-        f"{args.epochs} --batch {args.batch} --lr {args.lr} --seed {args.seed}",
+        "command": f"python examples/train_judge.py {'--quick ' * args.quick}--data "
+        f"{'FOLDER' if args.data else 'SUBSET'} --epochs {args.epochs} --batch "
+        f"{args.batch} --lr {args.lr} --seed {args.seed}",
         "date": time.strftime("%Y-%m-%d"), "seconds": seconds,
         "score": f"{score:.2%} of {len(labels)} test digits",
     }  # fmt: skip

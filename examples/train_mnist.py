@@ -33,7 +33,7 @@ def options():
     add("--seed", type=int, default=0, help="of weights, batches, noise and samples")
     add("--every", type=int, default=1000, help="steps from sheet to sheet")
     add("--data", help="folder of official MNIST files (default: 10,000 digits)")
-    add("--resume", action="store_true", help="go on from OUT/checkpoint.npz")
+    add("--resume", action="store_true", help="go on with the run in OUT")
     add("--quick", action="store_true", help="a tiny run that only shows the way")
     args = parser.parse_args()
     if args.quick:

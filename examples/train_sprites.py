@@ -38,7 +38,7 @@ def options():
     add("--batch", type=int, default=32, help="images a step")
     add("--seed", type=int, default=0, help="of everything that is random")
     add("--every", type=int, default=2500, help="steps from sheet to sheet")
-    add("--resume", action="store_true", help="go on from OUT/checkpoint.npz")
+    add("--resume", action="store_true", help="go on with the run in OUT")
     add("--quick", action="store_true", help="a tiny run that only shows the way")
     args = parser.parse_args()
     if args.quick:

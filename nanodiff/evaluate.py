@@ -5,17 +5,19 @@ tells whether a digit is the one asked for; the 64 numbers from which it reads a
 the Frechet distance is taken: between the Gaussians that have the mean m and the
 covariance C of each set,
 
-    d = |m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2))
+    |m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2))
 
-Heusel et al. 2017, arXiv 1706.08500, Eq. 6 (there with Inception's features: the
-numbers do not compare). Even two real sets have d > 0, and the more so the smaller
-they are, so a distance only means something beside that floor, at the same n.
+Heusel et al. 2017, arXiv 1706.08500, Eq. 6, there as d^2 and with the features of the
+Inception network: FID, whose numbers do not compare with these. Two real sets are apart
+too, and the more so the smaller they are, so a distance only means something beside
+that floor, at the same n.
 
 Shapes: images (N, 1, 28, 28) in [-1, 1]; logits (N, 10); features (N, 64).
 """
 
 import numpy as np
 
+from nanodiff import data
 from nanodiff.layers import Conv2d, Downsample, GroupNorm, Layer, Linear, SiLU
 
 
@@ -94,7 +96,7 @@ def look(judge, images, batch=250):
 
 
 def frechet(a, b):
-    """Return the Frechet distance of two sets of features, (n, d) and (m, d).
+    """Return the (squared) Frechet distance of features (n, d) and (m, d).
 
     In float64. (C1 C2)^(1/2) has the trace of (C1^(1/2) C2 C1^(1/2))^(1/2), which is
     symmetric, so symmetric eigenvalues suffice. Raises ValueError if d differs, or if a
@@ -140,7 +142,8 @@ def confusion(asked, read, classes=10):
 def spread(features, labels):
     """Return how varied the images of one class are: their mean variance in features.
 
-    Summed over features, averaged over images: what guidance costs shows here.
+    Summed over features, averaged over images. What guidance costs shows here; but so
+    do images that are no digits, which lie far out: it means little at a low share.
 
     >>> spread(np.array([[1.0], [3.0], [7.0], [7.0]]), np.array([0, 0, 1, 1]))
     0.5
@@ -183,6 +186,23 @@ class ScoreCard:
         self.spread = spread(self.features, labels)
         others = training[0][matching(labels, training[1])]
         self.floor = frechet(self.features, look(judge, others)[0])
+
+    @classmethod
+    def of_mnist(cls, judge, n, folder=None, seed=0):
+        """Return a card of n test digits, drawn from all, and of training digits.
+
+        folder: of the official MNIST files; None is the subset of the package. Drawn,
+        since the first half of the official test set is the cleaner one.
+        """
+        rng, parts = np.random.default_rng(seed), []
+        for split in ("test", "train"):
+            images, labels = data.mnist(split, folder=folder)
+            if n > len(labels):
+                raise ValueError(f"n is {n}, expected 1..{len(labels)}")
+            order = rng.permutation(len(labels))
+            parts.append((images[order], labels[order]))
+        (images, labels), training = parts
+        return cls(judge, images[:n], labels[:n], training)
 
     def score(self, images):
         """Return distance, share and spread of images that were asked to be `labels`.

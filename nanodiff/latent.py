@@ -12,9 +12,9 @@ import numpy as np
 def slerp(a, b, fraction):
     """Return the noise at `fraction` of the arc from a (0) to b (1).
 
-    a, b: (N, ...) arrays of one shape; each image has its own angle. Raises ValueError
-    if shapes differ, the fraction is outside 0..1, or an a and its b point in opposite
-    directions, so that no arc is the shortest.
+    a, b: (N, ...) floats of one shape; each image has its own angle. Raises ValueError
+    if shapes differ, the fraction is outside 0..1, an image is all zeros, or an a and
+    its b point in opposite directions, so that no arc is the shortest.
 
     >>> a, b = np.array([[1.0, 0.0]]), np.array([[0.0, 1.0]])
     >>> slerp(a, b, 1 / 3).round(3).tolist()  # 30 degrees
@@ -24,11 +24,7 @@ def slerp(a, b, fraction):
         raise ValueError(f"b has shape {b.shape}, expected that of a, {a.shape}")
     if not 0 <= fraction <= 1:
         raise ValueError(f"fraction is {fraction}, expected 0..1")
-    rows = len(a), -1
-    unit_a, unit_b = (
-        (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float64)
-        for x in (a.reshape(rows), b.reshape(rows))
-    )
+    unit_a, unit_b = _unit(a, "a"), _unit(b, "b")
     # twice the angle of the half chord, exact also where cos(angle) is near 1
     angle = 2 * np.arctan2(
         np.linalg.norm(unit_a - unit_b, axis=1), np.linalg.norm(unit_a + unit_b, axis=1)
@@ -41,3 +37,14 @@ def slerp(a, b, fraction):
     of_b = np.where(still, fraction, np.sin(fraction * angle) / sine)
     along = (-1,) + (1,) * (a.ndim - 1)
     return (of_a.reshape(along) * a + of_b.reshape(along) * b).astype(a.dtype)
+
+
+def _unit(x, name):
+    """The rows of x as vectors of length 1, in float64."""
+    rows = x.reshape(len(x), -1).astype(np.float64)
+    length = np.linalg.norm(rows, axis=1, keepdims=True)
+    if x.dtype.kind != "f" or not length.all():
+        raise ValueError(
+            f"{name} is {x.dtype}, expected floats, no image of them all 0"
+        )
+    return rows / length

@@ -4,6 +4,7 @@ It adds to `train` what a long one needs: a checkpoint, a progress bar, Ctrl-C.
 """
 
 import signal
+import zlib
 from contextlib import contextmanager
 from dataclasses import asdict
 
@@ -31,7 +32,7 @@ class Run:
 
     def __init__(self, recipe, T, *, seed, **unet):
         self.recipe, self.schedule = recipe, linear(T)
-        self.losses, self.rng = [], np.random.default_rng(seed)
+        self.losses, self.data, self.rng = [], None, np.random.default_rng(seed)
         self.model = UNet(**unet, rng=self.rng)
         params = self.model.named_params()
         self.adam, self.ema = Adam(params), EMA(params)
@@ -43,7 +44,7 @@ class Run:
         config = found.config
         run = cls(Recipe(**config["recipe"]), config["T"], seed=0, **config["unet"])
         checkpoint.restore(found, **run._parts())
-        run.losses = config["losses"]
+        run.losses, run.data = config["losses"], config.get("data")
         return run
 
     def save(self, path):
@@ -60,8 +61,17 @@ class Run:
         """Train to the end of the recipe.
 
         Every so many steps, and at the end, the run is saved to `path` and draw(run) is
-        called. Ctrl-C saves and raises SystemExit. images, context: as for `train`.
+        called. Ctrl-C saves and raises SystemExit; a second one stops at once. images,
+        context: as for `train`. Raises ValueError if they are not those that the run
+        began with.
         """
+        data = zlib.crc32(context.tobytes(), zlib.crc32(images.tobytes()))
+        if self.data not in (None, data):
+            raise ValueError(
+                f"images and context have the checksum {data}, expected those that the "
+                f"run began with, {self.data}"
+            )
+        self.data = data
         loop = train(
             self.model, self.schedule, images, context, self.recipe,
             rng=self.rng, adam=self.adam, ema=self.ema, first=len(self.losses),
@@ -92,15 +102,21 @@ class Run:
     def _config(self):
         return {
             "T": self.schedule.T, "unet": self.model.config,
-            "recipe": asdict(self.recipe), "losses": self.losses,
+            "recipe": asdict(self.recipe), "losses": self.losses, "data": self.data,
         }  # fmt: skip
 
 
 @contextmanager
 def _interrupts():
-    """A list that grows with each Ctrl-C, which so takes effect between two steps."""
+    """A list that has the first Ctrl-C, which so takes effect between two steps."""
     caught = []
-    before = signal.signal(signal.SIGINT, lambda *_: caught.append(True))
+
+    def handle(*given):
+        if caught:
+            signal.default_int_handler(*given)
+        caught.append(True)
+
+    before = signal.signal(signal.SIGINT, handle)
     try:
         yield caught
     finally:

@@ -24,8 +24,8 @@ NAMES = ("mnist", "sprites")
 class EpsUNet(UNet):
     """A UNet that says eps_hat, whatever it was trained to say.
 
-    eps_hat = p xt + q output, where p and q follow from the time alone. So samplers,
-    losses and guidance need not know, and training may go on.
+    eps_hat = p xt + q output, where p and q follow from the time alone, so samplers,
+    losses and guidance need not know. To train it on, use a Recipe that predicts "eps".
     """
 
     def __init__(self, schedule, predicts, **config):
@@ -88,7 +88,13 @@ def pretrained(name="mnist"):
 
 
 def build(params, about):
-    """Return the `Pretrained` that weights and a dict with T, unet and recipe make."""
+    """Return the `Pretrained` that weights and a dict with T, unet and recipe make.
+
+    Raises ValueError if one of them is missing.
+    """
+    missing = {"T", "unet", "recipe"} - about.keys()
+    if missing:
+        raise ValueError(f"about has no {sorted(missing)}, expected those of a `Run`")
     schedule = linear(about["T"])
     model = EpsUNet(schedule, about["recipe"]["predicts"], **about["unet"])
     return Pretrained(model.load(params), schedule, about)
@@ -105,7 +111,15 @@ def judge():
 
 
 def write(path, params, about):
-    """Write a file of float16 weights. about: anything that JSON can hold."""
+    """Write a file of float16 weights. about: anything that JSON can hold.
+
+    Raises ValueError, and writes nothing, if a weight is beyond float16's 65504.
+    """
+    for name, array in params.items():
+        if not np.all(np.abs(array) <= np.finfo(np.float16).max):
+            raise ValueError(
+                f"params[{name!r}] has {np.abs(array).max()}, beyond float16"
+            )
     halves = {name: array.astype(np.float16) for name, array in params.items()}
     checkpoint.write(path, {"about": np.array(json.dumps(about))} | halves)
 

@@ -141,9 +141,19 @@ def test_a_score_card_gives_real_digits_of_the_same_set_a_perfect_score():
     assert card.score(images[::-1])["share"] < 0.3  # digits that were not asked for
 
 
+def test_a_card_of_mnist_is_drawn_from_all_test_digits_by_its_seed():
+    one, same, other = (
+        ScoreCard.of_mnist(trained.judge(), 50, seed=seed) for seed in (0, 0, 1)
+    )
+    assert np.array_equal(one.features, same.features) and one.floor == same.floor
+    assert not np.array_equal(one.labels, other.labels)
+
+
 @pytest.mark.parametrize("a, b", [((5, 2), (5, 3)), ((1, 2), (5, 2)), ((5,), (5,))])
 def test_bad_input_is_named(a, b):
     with pytest.raises(ValueError, match=r"features have shapes .* expected"):
         frechet(np.zeros(a), np.zeros(b))
     with pytest.raises(ValueError, match="others has 1 of class 4, expected 2"):
         matching(np.array([4, 4]), np.array([4, 0]))
+    with pytest.raises(ValueError, match="n is 2001, expected 1..2000"):
+        ScoreCard.of_mnist(trained.judge(), 2001)

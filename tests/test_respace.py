@@ -28,15 +28,15 @@ def test_the_model_is_asked_at_the_times_of_old(schedule, draw):
     assert [model(0, i) for i in range(short.T, 0, -1)] == times[:-1]
 
 
-@given(st.integers(21, 300).map(linear), st.data(), seeds)
-def test_ddpm_with_beta_tilde_is_ddim_with_eta_1(schedule, draw, seed):
+@given(st.integers(21, 300).map(linear), st.data(), seeds, st.sampled_from([None, 0.5]))
+def test_ddpm_with_beta_tilde_is_ddim_with_eta_1(schedule, draw, seed, clip):
     times = draw.draw(falling_times(schedule.T))
     xT = np.random.default_rng(seed).standard_normal((3, 2))
     best = exact.gaussian(schedule, mean=0.3, std=0.5)
     model, short = quiet(respace, best, schedule, times)
     pairs = zip(
-        ddpm.sample(model, short, xT, np.random.default_rng(1)),
-        ddim.sample(best, schedule, xT, times, 1.0, np.random.default_rng(1)),
+        ddpm.sample(model, short, xT, np.random.default_rng(1), clip=clip),
+        ddim.sample(best, schedule, xT, times, 1.0, np.random.default_rng(1), clip),
         strict=True,
     )
     for (_, by_ddpm), (_, by_ddim) in pairs:

@@ -62,7 +62,12 @@ def test_a_file_of_the_package_is_small_and_says_how_it_was_made(name):
     _, about = trained.read(path)
     assert path.stat().st_size <= 3_000_000
     assert about["command"].startswith("python examples/train_")
-    assert {"seed", "date", "seconds", "score"} <= about.keys()
+    assert {"seed", "date", "seconds"} <= about.keys() and "%" in about["score"]
+    assert f"--seed {about['seed']}" in about["command"]
+    for option in ("steps", "batch"):
+        if option in about.get("recipe", {}):
+            value = about["recipe"][option]
+            assert f"--{option} {value}" in about["command"]
 
 
 def test_twenty_digits_of_the_package_are_read_as_asked():
@@ -83,6 +88,14 @@ def test_twenty_digits_of_the_package_are_read_as_asked():
 def test_bad_input_is_named(name, error, words):
     with pytest.raises(error, match=words):
         trained.pretrained(name)
+
+
+def test_what_cannot_be_stored_or_built_is_named(tmp_path):
+    with pytest.raises(ValueError, match=r"params\['w'\] has 70000.0, beyond float16"):
+        trained.write(tmp_path / "file.npz", {"w": np.array([7e4])}, {})
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(ValueError, match=r"about has no \['recipe', 'unet'\]"):
+        trained.build({}, {"T": 100})
 
 
 def test_a_damaged_file_is_named(tmp_path):

@@ -20,6 +20,11 @@ def main():
     parser.add_argument("--score", required=True, help="measured, with its command")
     args = parser.parse_args()
     found = checkpoint.load(args.checkpoint)
+    steps, C = found.config["recipe"]["steps"], found.config["unet"]["image_channels"]
+    if found.step != steps or C != {"mnist": 1, "sprites": 3}[args.name]:
+        parser.error(
+            f"checkpoint is after step {found.step} of {steps} and has {C} channels"
+        )
     about = {key: found.config[key] for key in ("T", "unet", "recipe")}
     about |= {key: vars(args)[key] for key in ("command", "seed", "seconds", "score")}
     about["date"] = time.strftime("%Y-%m-%d")

@@ -1,0 +1,71 @@
+"""A run that Ctrl-C stopped, taken up again, ends where an unbroken one does."""
+
+import signal
+
+import numpy as np
+import pytest
+
+from nanodiff.run import Run
+from nanodiff.train import Recipe
+
+SMALL = {"channels": [4, 4], "features": 4, "groups": 2, "context_features": 2}
+
+
+def start():
+    return Run(Recipe(steps=6, batch=2, warmup=2), T=25, seed=3, **SMALL)
+
+
+@pytest.fixture
+def digits(rng):
+    images = rng.standard_normal((8, 1, 4, 4)).astype(np.float32)
+    return images, np.eye(2, dtype=np.float32)[rng.integers(2, size=8)]
+
+
+def interrupted_at(step):
+    """What to call while it draws: a Ctrl-C, once, after so many steps."""
+    return lambda run: len(run.losses) == step and signal.raise_signal(signal.SIGINT)
+
+
+def test_ctrl_c_saves_and_a_resumed_run_is_the_same_to_the_bit(digits, tmp_path):
+    path, whole = tmp_path / "run.npz", start()
+    drawn = []
+    whole.learn(*digits, path, 2, lambda run: drawn.append(len(run.losses)))
+    assert drawn == [2, 4, 6] and len(whole.losses) == 6
+    run = start()
+    with pytest.raises(SystemExit, match="go on with --resume"):
+        run.learn(*digits, path, 2, interrupted_at(2))
+    assert len(run.losses) == 3  # the step in which it was noticed is not lost
+    again = Run.resume(path)
+    assert again.losses == run.losses
+    again.learn(*digits, path, 2, lambda run: None)
+    assert again.losses == whole.losses
+    for group in ("model", "trained"):
+        one, other = (
+            (run.model if group == "model" else run.trained().model).named_params()
+            for run in (again, whole)
+        )
+        assert all(np.array_equal(one[name], other[name]) for name in one)
+
+
+def test_a_second_ctrl_c_stops_at_once_and_the_handler_is_put_back(digits, tmp_path):
+    before = signal.getsignal(signal.SIGINT)
+
+    def twice(run):
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        start().learn(*digits, tmp_path / "run.npz", 2, twice)
+    assert signal.getsignal(signal.SIGINT) is before
+    assert len(Run.resume(tmp_path / "run.npz").losses) == 2
+
+
+def test_other_data_are_refused_before_a_step(digits, tmp_path):
+    images, context = digits
+    path = tmp_path / "run.npz"
+    with pytest.raises(SystemExit):
+        start().learn(images, context, path, 2, interrupted_at(2))
+    run = Run.resume(path)
+    with pytest.raises(ValueError, match="images and context have the checksum"):
+        run.learn(images, context[::-1].copy(), path, 2, lambda run: None)
+    assert len(run.losses) == 3
