@@ -1,10 +1,12 @@
-"""Each convolution pass against PyTorch's and against the machine's own sgemm.
+"""Each kernel against PyTorch's, the machine's own sgemm and its memory.
 
     pip install torch==2.13.0
     python benchmarks/kernels.py
 
-Rates count the multiply-adds of the plain 3x3 convolution, twice: Winograd's does half
-of them, so a rate may pass sgemm's. Results are compared before they are timed.
+Rates of convolutions count the multiply-adds of the plain one, twice: Winograd's does
+half of a 3x3's, and upsampling here 4 / 9, so a rate may pass sgemm's. The norms are
+bound by memory: their rates count each array once, beside those of a copy. Results are
+compared before they are timed.
 """
 
 import harness
@@ -14,75 +16,130 @@ from threadpoolctl import threadpool_limits
 from torch.nn import functional as F
 
 from nanodiff import strings
+from nanodiff.layers import Conv2d, Downsample, GroupNorm, Upsample
 
-SHAPES = [(32, 28), (64, 28), (32, 14), (64, 14), (64, 7)]
 N = 128
+CONVOLUTIONS = {
+    "3x3": (Conv2d, lambda x, w, b: F.conv2d(x, w, b, padding=1)),
+    "1x1": (
+        lambda c, k, rng: Conv2d(c, k, kernel=1, rng=rng),
+        lambda x, w, b: F.conv2d(x, w, b),
+    ),
+    "stride 2": (Downsample, lambda x, w, b: F.conv2d(x, w, b, stride=2, padding=1)),
+    "upsampling": (
+        Upsample,
+        lambda x, w, b: F.conv2d(F.interpolate(x, scale_factor=2.0), w, b, padding=1),
+    ),
+}
+SHAPES = [
+    ("3x3", 32, 28), ("3x3", 64, 28), ("3x3", 32, 14), ("3x3", 64, 14), ("3x3", 64, 7),
+    ("1x1", 32, 14), ("stride 2", 32, 28), ("stride 2", 64, 14),
+    ("upsampling", 64, 7), ("upsampling", 64, 14),
+]  # fmt: skip
 
 
-def passes(C, H):
-    """The three passes of both sides, as {pass: {side: function}}, compared."""
-    rng = np.random.default_rng(0)
-    x, dy = rng.standard_normal((2, N, C, H, H), dtype=np.float32)
-    w = rng.standard_normal((C, C, 3, 3), dtype=np.float32) / np.float32(3 * C**0.5)
-    b, none, plan = np.ones(C, np.float32), np.zeros(C, np.float32), strings.tiled()
-    cl = {"memory_format": torch.channels_last}
-    tx, tdy, tw, tb = (torch.from_numpy(a) for a in (x, dy, w, b))
-    lx, ldy, lw = tx.to(**cl), tdy.to(**cl), tw.to(**cl)
+def theirs(f, arrays, dy, last):
+    """PyTorch's output and its gradients as functions, in one memory format."""
+    form = {"memory_format": torch.channels_last if last else torch.contiguous_format}
+    x, w, dy = (torch.from_numpy(a).to(**form) for a in (arrays[0], arrays[1], dy))
+    b = torch.from_numpy(arrays[2])
+    x.requires_grad_()
+    w.requires_grad_()
+    y = f(x, w, b)
 
-    def grad(x, dy, w, which):
-        mask = [which == "x", which == "w", which == "w"]
-        return torch.ops.aten.convolution_backward(
-            dy, x, w, [C], [1, 1], [1, 1], [1, 1], False, [0, 0], 1, mask
-        )
+    def forward():
+        with torch.no_grad():
+            return f(x, w, b)
 
-    size = (H, H)
-    table = {
-        "forward": {
-            "nanodiff": lambda: strings.correlate(x, w, b, plan, size),
-            "PyTorch": lambda: F.conv2d(tx, tw, tb, padding=1),
-            "PyTorch channels_last": lambda: F.conv2d(lx, lw, tb, padding=1),
-        },
-        "input gradient": {
-            "nanodiff": lambda: strings.correlate(
-                dy, w.swapaxes(0, 1), none, plan.transposed, size
-            ),
-            "PyTorch": lambda: grad(tx, tdy, tw, "x")[0],
-            "PyTorch channels_last": lambda: grad(lx, ldy, lw, "x")[0],
-        },
-        "weight gradient": {
-            "nanodiff": lambda: strings.correlate_weight(x, dy, plan)[0],
-            "PyTorch": lambda: grad(tx, tdy, tw, "w")[1],
-            "PyTorch channels_last": lambda: grad(lx, ldy, lw, "w")[1],
-        },
+    return {
+        "forward": forward,
+        "input": lambda: torch.autograd.grad(y, x, dy, retain_graph=True)[0],
+        "weight": lambda: torch.autograd.grad(y, w, dy, retain_graph=True)[0],
     }
-    for name, sides in table.items():
-        ours, theirs = sides["nanodiff"](), sides["PyTorch"]().numpy()
-        ours = ours.reshape(theirs.shape)
-        error = np.abs(ours - theirs).max() / np.abs(theirs).max()
-        assert error < 1e-4, f"{name} of {C} channels differs by {error:.1e}"
-    return table
+
+
+def passes(kind, C, H):
+    """({pass: {side: function}}, multiply-adds), results compared."""
+    rng, (make, f) = np.random.default_rng(0), CONVOLUTIONS[kind]
+    layer, x = make(C, C, rng=rng), rng.standard_normal((N, C, H, H), dtype=np.float32)
+    dy = rng.standard_normal(layer(x).shape, dtype=np.float32)
+    none, w = np.zeros(C, np.float32), layer.w.swapaxes(0, 1)
+    back = layer.plan.transposed
+    ours = {
+        "forward": lambda: layer.forward(x),
+        "input": lambda: strings.correlate(dy, w, none, back, (H, H)),
+        "weight": lambda: strings.correlate_weight(x, dy, layer.plan)[0],
+    }
+    arrays = x, layer.w, layer.b
+    nchw, cl = (theirs(f, arrays, dy, last) for last in (False, True))
+    for name, run in ours.items():
+        want = nchw[name]().detach().numpy()
+        error = np.abs(run().reshape(want.shape) - want).max() / np.abs(want).max()
+        assert error < 1e-4, f"{name} of {kind} differs by {error:.1e}"
+    table = {
+        name: {"ours": ours[name], "PyTorch": nchw[name], "channels_last": cl[name]}
+        for name in ours
+    }
+    return table, dy.size * layer.w[0].size
+
+
+def norms(C, H):
+    """({pass: {side: function}}, arrays that each pass must move), compared."""
+    rng, norm = np.random.default_rng(0), GroupNorm(C, silu=True)
+    x, dy = rng.standard_normal((2, N, C, H, H), dtype=np.float32)
+    tx, tdy = torch.from_numpy(x).requires_grad_(), torch.from_numpy(dy)
+    scale, shift = (torch.from_numpy(a) for a in (norm.gamma, norm.beta))
+
+    def forward():
+        return F.silu(F.group_norm(tx, norm.groups, scale, shift, norm.tiny))
+
+    y = forward()
+    np.testing.assert_allclose(norm(x), y.detach().numpy(), atol=1e-4)
+    dx = torch.autograd.grad(y, tx, tdy, retain_graph=True)[0]
+    np.testing.assert_allclose(norm.backward(dy), dx.numpy(), atol=1e-3)
+    return {
+        "forward": ({"ours": lambda: norm.forward(x), "PyTorch": forward}, 2),
+        "backward": (
+            {"ours": lambda: norm.backward(dy),
+             "PyTorch": lambda: torch.autograd.grad(y, tx, tdy, retain_graph=True)},
+            3,
+        ),
+    }  # fmt: skip
+
+
+def timed(sides):
+    with threadpool_limits(1, "blas"):  # as in the U-Net: see unet.py
+        times = harness.alternate(sides, rounds=9, warmup=2)
+    best = np.minimum.reduce([t for name, t in times.items() if name != "ours"])
+    return times, np.median(times["ours"] / best)
 
 
 def main():
     harness.machine()
     a, b = np.random.default_rng(0).standard_normal((2, 2048, 2048), dtype=np.float32)
-    line = np.zeros(64 << 20, np.uint8)
     print(f"\nrates in GF; sgemm is of 2048 x 2048 matrices, {N} images a batch")
-    print(" " * 28, "sgemm nanodiff  share  PyTorch  channels_last  ratio to best")
-    for C, H in SHAPES:
-        for name, sides in passes(C, H).items():
-            with threadpool_limits(1, "blas"):  # as in the U-Net: see unet.py
-                times = harness.alternate(sides, rounds=9, warmup=2)
-            gemm = harness.alternate({"sgemm": lambda: a @ b}, rounds=3, warmup=1)
-            gemm = 2 * 2048**3 / np.median(gemm["sgemm"]) / 1e9
-            work = 2 * N * C * C * 9 * H * H / 1e9
-            mine, nchw, last = (work / np.median(times[side]) for side in sides)
-            best = np.minimum(times["PyTorch"], times["PyTorch channels_last"])
-            ratio = np.median(times["nanodiff"] / best)
-            rates = f"{gemm:6.0f}{mine:9.0f}{mine / gemm:7.2f}{nchw:9.0f}{last:15.0f}"
-            print(f"{C:3d} channels {H:2d}x{H:<2d} {name:15s}{rates}{ratio:12.2f}")
-    copy = harness.alternate({"copy": line.copy}, rounds=9)["copy"]
-    print(f"copying memory: {2 * line.nbytes / np.median(copy) / 1e9:.0f} GB/s")
+    print("| kernel | pass | nanodiff | of sgemm | PyTorch | channels_last | ratio |")
+    print("|---" * 7 + "|")
+    for kind, C, H in SHAPES:
+        table, work = passes(kind, C, H)
+        gemm = harness.alternate({"sgemm": lambda: a @ b}, rounds=3, warmup=1)["sgemm"]
+        for name, sides in table.items():
+            times, ratio = timed(sides)
+            rates = [2 * work / np.median(t) / 1e9 for t in times.values()]
+            share = rates[0] * np.median(gemm) * 1e9 / (2 * 2048**3)
+            print(f"| {kind}, {C} channels {H}x{H} | {name} | {rates[0]:.0f} | "
+                  f"{share:.2f} | {rates[1]:.0f} | {rates[2]:.0f} | {ratio:.2f} |",
+                  flush=True)  # fmt: skip
+    line = np.zeros(N * 32 * 28 * 28 * 4, np.uint8)  # as large as what a norm reads
+    target = line.copy()
+    copy = harness.alternate({"copy": lambda: np.copyto(target, line)})["copy"]
+    copy = 2 * line.nbytes / np.median(copy) / 1e9
+    print(f"\na copy by one thread moves {copy:.0f} GB/s")
+    for name, (sides, arrays) in norms(32, 28).items():
+        times, ratio = timed(sides)
+        rate = arrays * line.nbytes / np.median(times["ours"]) / 1e9
+        print(f"norm and SiLU, 32 channels 28x28, {name}: {rate:.0f} GB/s, "
+              f"{rate / copy:.2f} of the copy; time / PyTorch {ratio:.2f}")  # fmt: skip
 
 
 if __name__ == "__main__":
