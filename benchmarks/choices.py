@@ -35,6 +35,7 @@ CHOICES = {
     "batch 64": {"batch": 64},
     "half as wide": {"channels": (16, 32, 32)},
     "half wider": {"channels": (48, 96, 96)},
+    "twice as wide at 7x7": {"channels": (32, 64, 128)},
 }
 DECAYS = (0.99, 0.999, 0.9999)
 

@@ -64,8 +64,8 @@ def draw(run, out, steps, columns=12):
     viz.save_film(out / "kinds.gif", frames[::2] + frames[-1:], columns, scale=2)
     free = sample(found, 0 * context, steps)[-1]
     viz.save_sheet(out / "free.png", free, columns, scale=3)
-    rows = {f"w = {w}": mixtures(found, steps, w) for w in (0, 1, 3)}
-    viz.save_grid(out / "mixed.png", rows, columns=6)
+    rows = {f"w={w}": mixtures(found, steps, w) for w in (0, 1, 3)}
+    viz.save_grid(out / "mixed.png", rows, columns=3)
     asked = np.repeat(kinds, 40)
     for w in (0, 1):
         made = sample(found, data.one_hot(asked, KINDS), steps, w)[-1]
