@@ -24,11 +24,12 @@ PHASES  are parts of the image, each with every second row and every second colu
 TILES   are sums of rows, which halve the products of a 3x3 convolution: for 4 rows of
         y, a column of 3 taps needs 6 products instead of 12 (Winograd, see `rows.py`).
 
-Shapes: images (n, C, H, W), strings (C * planes, length), sums (planes * 4, length),
-offset (planes, M), blocks (planes, K/4, M/3, 12): weights of 4 output channels by 3
-taps, zero where K or M is no multiple. A layout is parts (P, 4), each the first row,
-the first column, the steps down and across (1 or 2), and a kind: which sums to make.
-Scratch (strings, sums, room) has one row per thread.
+Shapes: images (n, C, H, W), strings (C * planes, length), sums (planes * 4, length).
+Taps are offset (planes, M), of which a plane has counts (planes,). Their weights are in
+blocks (planes, K/4, M/3, 12), of 4 output channels by 3 taps, zero where K or M is no
+multiple. A layout is parts (P, 4), each the first row, the first column, the steps down
+and across (1 or 2), and a kind: which sums to make of them. Scratch (strings, sums,
+room) has one row per thread.
 """
 
 import numba
@@ -197,13 +198,13 @@ def add_inner_products(out, length, string, offset, m, dy, r0, r1, r2, r3):
 
 
 @parallel
-def correlate(x, blocks, offset, bias, plus, y, source, target, frame, scratch):
+def correlate(x, blocks, taps, bias, plus, y, source, target, frame, scratch):
     """y = bias + plus + the correlation of x with blocks, on strings of some images.
 
     plus has y's shape, or size 0 for none.
     """
     N, K = x.shape[0], y.shape[1]
-    group, lead, pitch, span = frame
+    (offset, counts), (group, lead, pitch, span) = taps, frame
     count = (N + group - 1) // group
     # A single string is laid out twice, so that two threads share its channels.
     shares = 2 if count == 1 and K > ROWS else 1
@@ -220,7 +221,7 @@ def correlate(x, blocks, offset, bias, plus, y, source, target, frame, scratch):
             clear(sums, length)
             for plane in range(len(offset)):
                 rows = sums[plane * ROWS : (plane + 1) * ROWS]
-                for m in range(0, offset.shape[1], TAPS):
+                for m in range(0, counts[plane], TAPS):
                     w = blocks[plane, k // ROWS, m // TAPS]
                     add_products(rows, length, string, offset[plane], m, w)
             for i in range(min(ROWS, K - k)):
@@ -233,12 +234,12 @@ def correlate(x, blocks, offset, bias, plus, y, source, target, frame, scratch):
 
 
 @parallel
-def correlate_weight(x, dy, offset, dblocks, dbias, source, target, frame, scratch):
+def correlate_weight(x, dy, taps, dblocks, dbias, source, target, frame, scratch):
     """Add the gradients of `correlate`'s blocks and bias, in partial sums."""
     # A fixed number of parts, each in a fixed order: the bits do not depend on threads.
     N, K, parts = x.shape[0], dy.shape[1], dblocks.shape[0]
+    (offset, counts), (group, lead, pitch, span) = taps, frame
     planes = len(offset)
-    group, lead, pitch, span = frame
     for part in numba.prange(parts):
         thread = numba.get_thread_id()
         x_strings, room = scratch[0][thread], scratch[1][thread]
@@ -262,7 +263,7 @@ def correlate_weight(x, dy, offset, dblocks, dbias, source, target, frame, scrat
                     r1 = (min(k + 1, K - 1) * planes + plane) * size + lead
                     r2 = (min(k + 2, K - 1) * planes + plane) * size + lead
                     r3 = (min(k + 3, K - 1) * planes + plane) * size + lead
-                    for m in range(0, offset.shape[1], TAPS):
+                    for m in range(0, counts[plane], TAPS):
                         out = dblocks[part, plane, k // ROWS, m // TAPS]
                         add_inner_products(
                             out, length, string, offset[plane], m, dy_string,

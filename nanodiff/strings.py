@@ -155,17 +155,17 @@ def correlate(x, weight, bias, plan, size, plus=None, kept=None):
     N, C, H, W = x.shape
     K = len(weight)
     frame, length, rows = _frame(N, *plan.grid(H, W))
-    offset, _ = _offsets(plan, C, frame, length)
+    taps, _ = _taps(plan, C, frame, length)
     make = _blocked if kept is None else kept.blocks
     y = np.empty((N, K, *size), x.dtype)
     plus = y[:0] if plus is None else np.ascontiguousarray(plus)
     scratch = _scratch(
         ((C * plan.source.planes, length), (len(plan.source.parts), length),
-         (kernels.ROWS * len(offset), rows), (len(plan.target.parts), rows)),
+         (kernels.ROWS * plan.target.planes, rows), (len(plan.target.parts), rows)),
         x.dtype, (plan, frame, H, W), numba.get_num_threads(),
     )  # fmt: skip
     kernels.correlate(
-        np.ascontiguousarray(x), make(weight, plan, C, frame, length), offset, bias,
+        np.ascontiguousarray(x), make(weight, plan, C, frame, length), taps, bias,
         plus, y, plan.source.arrays, plan.target.arrays, frame, scratch,
     )  # fmt: skip
     return y
@@ -176,7 +176,7 @@ def correlate_weight(x, dy, plan):
     N, C, H, W = x.shape
     K = dy.shape[1]
     frame, length, _ = _frame(N, *plan.grid(H, W))
-    offset, index = _offsets(plan, C, frame, length)
+    taps, index = _taps(plan, C, frame, length)
     parts = max(len(plan.source.parts), len(plan.slope.parts))
     scratch = _scratch(
         ((C * plan.source.planes, length), (parts, length),
@@ -184,10 +184,10 @@ def correlate_weight(x, dy, plan):
         x.dtype, (plan, frame, H, W), numba.get_num_threads(),
     )  # fmt: skip
     parts = min(PARTS, -(-N // frame[0]))
-    dblocks = np.zeros((parts, *_blocks(offset, K)), x.dtype)
+    dblocks = np.zeros((parts, *_blocks(taps, K)), x.dtype)
     dbias = np.zeros((parts, K), x.dtype)
     kernels.correlate_weight(
-        np.ascontiguousarray(x), np.ascontiguousarray(dy), offset, dblocks, dbias,
+        np.ascontiguousarray(x), np.ascontiguousarray(dy), taps, dblocks, dbias,
         plan.source.arrays, plan.slope.arrays, frame, scratch,
     )  # fmt: skip
     folded = np.zeros((len(plan.fold), K, C), x.dtype)
@@ -199,8 +199,8 @@ def correlate_weight(x, dy, plan):
 def _blocked(weight, plan, C, frame, length):
     """The weight (K, C, kernel, kernel) of a plan's taps, as the kernels read it."""
     K = len(weight)
-    offset, index = _offsets(plan, C, frame, length)
-    blocks = np.zeros(_blocks(offset, K), weight.dtype)
+    taps, index = _taps(plan, C, frame, length)
+    blocks = np.zeros(_blocks(taps, K), weight.dtype)
     folded = plan.fold.astype(weight.dtype) @ weight.reshape(K * C, -1).T
     weight_kernels.block(folded.reshape(-1, K, C), index, blocks, False)
     return blocks
@@ -222,33 +222,37 @@ def _frame(N, rows, columns, gap):
 
 
 @lru_cache(maxsize=256)
-def _offsets(plan, C, frame, length):
-    """Offsets (planes, M) into the strings, weight index (planes, taps); -1 is none."""
+def _taps(plan, C, frame, length):
+    """((offset (planes, M), counts (planes,)), index (planes, taps)) for the kernels.
+
+    A plane has counts[plane] offsets into the strings, channel by channel, and its n-th
+    tap the weight index[plane, n]; -1 is none.
+    """
     _, lead, pitch, _ = frame
     planes = range(plan.target.planes)
     rows = [[tap for tap in plan.table if tap[0] == plane] for plane in planes]
     most = max(len(row) for row in rows)
-    index = np.full((len(rows), most), -1)
-    shift = np.zeros((len(rows), most), np.int64)
-    for o, row in enumerate(rows):
-        for n, (_, i, plane, down, right) in enumerate(row):
-            index[o, n] = i
-            shift[o, n] = plane * length + lead + down * pitch + right
     channel = np.arange(C)[:, None] * plan.source.planes * length
-    offset = (shift[:, None] + channel).reshape(len(rows), C * most)
-    return np.pad(offset, ((0, 0), (0, -offset.shape[1] % kernels.TAPS))), index
+    index = np.full((len(rows), most), -1)
+    offset = np.zeros((len(rows), _whole(C * most, kernels.TAPS)), np.int64)
+    for o, row in enumerate(rows):
+        _, index[o, : len(row)], plane, down, right = np.transpose(row)
+        shift = plane * length + lead + down * pitch + right
+        offset[o, : C * len(row)] = (channel + shift).reshape(-1)
+    counts = np.array([_whole(C * len(row), kernels.TAPS) for row in rows])
+    return (offset, counts), index
 
 
-def _blocks(offset, K):
+def _blocks(taps, K):
     """The shape of the blocks of weights."""
-    planes, M = offset.shape
-    rows, taps = kernels.ROWS, kernels.TAPS
-    return planes, -(-K // rows), M // taps, rows * taps
+    planes, M = taps[0].shape
+    rows, width = kernels.ROWS, kernels.TAPS
+    return planes, -(-K // rows), M // width, rows * width
 
 
-def _whole(n):
-    """n pixels, filled up to whole vectors."""
-    return -(-n // kernels.LANES) * kernels.LANES
+def _whole(n, unit=kernels.LANES):
+    """n pixels, filled up to whole vectors, or to whole units."""
+    return -(-n // unit) * unit
 
 
 @lru_cache(maxsize=128)

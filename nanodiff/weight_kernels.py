@@ -17,18 +17,20 @@ THREE, TWELVE = uint64(TAPS), uint64(ROWS * TAPS)
 def block(weight, index, blocks, back):
     """Sort the weights into blocks; or, going back, add the blocks to the weights."""
     _, K, C = weight.shape
-    planes, taps = index.shape
+    planes = len(index)
     flat = blocks.reshape(planes, blocks.shape[1], -1)
     for plane in range(planes):
+        taps = 0
+        while taps < index.shape[1] and index[plane, taps] >= 0:
+            taps += 1
         for k in range(K):
             row, column = flat[plane, k // ROWS], uint64(k % ROWS * TAPS)
             for n in range(taps):
-                if index[plane, n] >= 0:
-                    w, m = weight[index[plane, n], k], uint64(n)
-                    for c in range(uint64(C)):
-                        place = m // THREE * TWELVE + column + m % THREE
-                        if back:
-                            w[c] += row[place]
-                        else:
-                            row[place] = w[c]
-                        m += uint64(taps)
+                w, m = weight[index[plane, n], k], uint64(n)
+                for c in range(uint64(C)):
+                    place = m // THREE * TWELVE + column + m % THREE
+                    if back:
+                        w[c] += row[place]
+                    else:
+                        row[place] = w[c]
+                    m += uint64(taps)
