@@ -236,7 +236,9 @@ def _taps(plan, C, frame, length):
     index = np.full((len(rows), most), -1)
     offset = np.zeros((len(rows), _whole(C * most, kernels.TAPS)), np.int64)
     for o, row in enumerate(rows):
-        _, index[o, : len(row)], plane, down, right = np.transpose(row)
+        # a phase may have none, as three of four have in a 1x1 of stride 2
+        columns = np.array(row, np.int64).reshape(-1, 5).T
+        _, index[o, : len(row)], plane, down, right = columns
         shift = plane * length + lead + down * pitch + right
         offset[o, : C * len(row)] = (channel + shift).reshape(-1)
     counts = np.array([_whole(C * len(row), kernels.TAPS) for row in rows])
