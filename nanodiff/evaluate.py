@@ -22,7 +22,7 @@ from nanodiff.layers import Conv2d, Downsample, GroupNorm, Layer, Linear, SiLU
 
 
 class Judge(Layer):
-    """A classifier of digits: three convolutions with norms, two linear layers.
+    """A classifier of digits: four convolutions with norms, two linear layers.
 
     >>> judge = Judge(rng=np.random.default_rng(0))
     >>> judge(np.zeros((2, 1, 28, 28), np.float32)).shape
@@ -106,12 +106,7 @@ def frechet(a, b):
     >>> round(frechet(a, 3 * a + 1), 9)  # (4 - 1)^2 + (sqrt(18) - sqrt(2))^2
     17.0
     """
-    if (
-        a.ndim != 2
-        or b.ndim != 2
-        or a.shape[1] != b.shape[1]
-        or min(len(a), len(b)) < 2
-    ):
+    if a.ndim != 2 or a.shape[1:] != b.shape[1:] or min(len(a), len(b)) < 2:
         raise ValueError(
             f"features have shapes {a.shape} and {b.shape}, expected (n, d) and (m, d) "
             f"with n and m at least 2"
@@ -155,7 +150,9 @@ def spread(features, labels):
 
 
 def matching(labels, others):
-    """Return indices into `others`, no two alike, such that others[i] equals labels.
+    """Return indices, no two alike, such that others[indices] equals labels.
+
+    Raises ValueError if others has not enough of a class.
 
     >>> matching(np.array([1, 0, 1]), np.array([0, 0, 1, 1, 1])).tolist()
     [2, 0, 3]
