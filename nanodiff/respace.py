@@ -29,6 +29,5 @@ def respace(model, schedule, steps):
     """
     times = np.array(falling(steps, schedule.T)[::-1])
     alpha_bar = schedule.alpha_bar[times]
-    return lambda xt, i: model(xt, times[i]), Schedule(
-        1 - alpha_bar[1:] / alpha_bar[:-1]
-    )
+    short = Schedule(1 - alpha_bar[1:] / alpha_bar[:-1])
+    return lambda xt, i: model(xt, times[i]), short

@@ -139,7 +139,10 @@ class Kept:
         self.weight, self.made = np.empty(0), None
 
     def blocks(self, weight, plan, C, frame, length):
-        """Return what `_blocked` does, for a layer that always has the same plan."""
+        """Return what `_blocked` does, for a layer that always has the same plan.
+
+        Blocks are the same for every frame and length: these only move the offsets.
+        """
         same = self.weight.dtype == weight.dtype
         if not same or not np.array_equal(self.weight, weight):
             self.made = _blocked(weight, plan, C, frame, length)
