@@ -15,6 +15,7 @@ from nanodiff import data, ddim, ddpm, viz
 from nanodiff.guidance import guide
 from nanodiff.prediction import KINDS
 from nanodiff.run import Run
+from nanodiff.schedule import NAMED
 from nanodiff.train import Recipe
 
 
@@ -29,6 +30,8 @@ def options():
     add("--batch", type=int, default=32, help="images a step")
     add("--lr", type=float, default=2e-3, help="peak learning rate")
     add("--T", type=int, default=500, help="steps of noise")
+    add("--schedule", choices=NAMED, default="linear", help="of the noise")
+    add("--channels", type=int, nargs="+", default=[32, 64, 64], help="of each level")
     add("--predicts", choices=KINDS, default="v", help="what the network learns to say")
     add("--seed", type=int, default=0, help="of weights, batches, noise and samples")
     add("--every", type=int, default=1000, help="steps from sheet to sheet")
@@ -69,7 +72,10 @@ def main():
     else:
         warmup = min(50, args.steps // 2)
         recipe = Recipe(args.steps, args.batch, args.lr, warmup, predicts=args.predicts)
-        run = Run(recipe, args.T, seed=args.seed, context_features=10)
+        run = Run(
+            recipe, args.T, args.schedule,
+            seed=args.seed, context_features=10, channels=args.channels,
+        )  # fmt: skip
     images, labels = data.mnist(folder=args.data)
     run.learn(
         images, data.one_hot(labels), path, args.every, lambda run: draw(run, args.out)

@@ -19,23 +19,24 @@ image (and above the first), so that a neighbouring pixel is a constant shift aw
 No edge cases, no im2col, and the innermost loop runs over hundreds of neighbouring
 pixels whatever the image size. What is computed in the zeros' places is dropped.
 
-A channel may become several strings, its planes (`strings.py` says what for):
-PHASES  are parts of the image, each with every second row and every second column.
+A channel may become several strings, its planes (`strings.py` says what for), by way of
+parts, which are strings of every second or fourth row:
+PHASES  are the even and the odd pixels of the even and of the odd rows.
 TILES   are sums of rows, which halve the products of a 3x3 convolution: for 4 rows of
         y, a column of 3 taps needs 6 products instead of 12 (Winograd, see `rows.py`).
 
 Shapes: images (n, C, H, W), strings (C * planes, length), sums (planes * 4, length).
 Taps are offset (planes, M), of which a plane has counts (planes,). Their weights are in
 blocks (planes, K/4, M/3, 12), of 4 output channels by 3 taps, zero where K or M is no
-multiple. A layout is parts (P, 4), each the first row, the first column, the steps down
-and across (1 or 2), and a kind: which sums to make of them. Scratch (strings, sums,
-room) has one row per thread.
+multiple. A layout is (kind, first row of each part (P,), rows from one of a part to the
+next, rows of a plane that lie in one of a part). Scratch (strings, their parts, sums,
+their parts) has one row per thread.
 """
 
 import numba
 from numpy import uint64
 
-from nanodiff.rows import add, add_sums, clear, tile_dy, tile_x, tile_y
+from nanodiff.rows import add, add_sums, clear, join, split, tile_dy, tile_x, tile_y
 
 # fastmath without "nnan" and "ninf": a NaN must stay visible to the training loop.
 # Reassociation lets sums run in vector lanes; contraction makes multiply-adds.
@@ -47,7 +48,7 @@ parallel = numba.njit(fastmath=FAST, parallel=True, **OPTIONS)
 
 ROWS, TAPS = 4, 3  # the block of output channels and taps that fits the registers
 LANES = 16  # strings are computed in whole vectors; a remainder would run one by one
-PHASES, TILES_X, TILES_DY, TILES_Y = 0, 1, 2, 3  # what the parts of a layout become
+PLAIN, PHASES, TILES_X, TILES_DY, TILES_Y = range(5)  # kinds of layouts
 ONE, TWO, THREE, FOUR = uint64(1), uint64(2), uint64(3), uint64(4)
 
 
@@ -87,24 +88,19 @@ def copy_row(source, s, target, t, width, room, bias):
 
 
 @inline
-def lay_out(pixels, image, H, W, string, part, start, rows, pitch):
-    """Copy some rows of the image that begins at pixels[image], a zero after each."""
-    first, left, down, across = part[0], part[1], part[2], part[3]
+def lay_out(pixels, image, H, W, string, first, down, start, rows, pitch):
+    """Copy some rows of the image that begins at pixels[image], zeros after each."""
     zero = pixels.dtype.type(0)
     for i in range(rows):
         h, at = first + i * down, start + i * pitch
-        if not 0 <= h < H:
-            for q in range(uint64(pitch)):
-                string[uint64(at) + q] = 0
-        elif across == 1:
+        if 0 <= h < H:
             begin = image + h * W
             copy_row(pixels, begin, string, at, W, pixels.size - begin, zero)
             for q in range(uint64(8)):  # also what was copied too much
                 string[uint64(at + W) + q] = 0
         else:
-            begin = uint64(image + h * W + left)
-            for q in range(uint64((W - left + 1) // 2)):
-                string[uint64(at) + q] = pixels[begin + q + q]
+            for q in range(uint64(pitch)):
+                string[uint64(at) + q] = 0
 
 
 @jit
@@ -112,18 +108,19 @@ def pack(images, strings, layout, lead, pitch, span, room):
     """Lay (n, C, H, W) images out as strings (C * planes, length)."""
     N, C, H, W = images.shape
     pixels = images.reshape(-1)
-    parts, kind = layout
-    P, down = len(parts), parts[0, 2]
+    kind, parts, down, across = layout
     rows, size = (H + down - 1) // down, strings.shape[1]
     for c in range(C):
-        for j in range(P):
-            string = strings[c * P + j] if kind == PHASES else room[j]
+        for j in range(len(parts)):
+            string = strings[c] if kind == PLAIN else room[j]
             for n in range(N):
                 lay_out(
-                    pixels, (n * C + c) * H * W, H, W,
-                    string, parts[j], lead + n * span, rows, pitch,
+                    pixels, (n * C + c) * H * W, H, W, string, parts[j], down,
+                    across * (lead + n * span), rows, across * pitch,
                 )  # fmt: skip
-        if kind == TILES_X:
+        if kind == PHASES:
+            split(room, strings[4 * c : 4 * c + 4], size)
+        elif kind == TILES_X:
             tile_x(room, strings[6 * c : 6 * c + 6], size)
         elif kind == TILES_DY:
             tile_dy(room, strings[6 * c : 6 * c + 6], size)
@@ -134,26 +131,21 @@ def unpack(sums, s, length, images, k, layout, pitch, span, bias, room):
     """Write rows s, s + 4, .. of the sums, and a bias, to channel k of (n, K, H, W)."""
     N, K, H, W = images.shape
     pixels = images.reshape(-1)
-    parts, kind = layout
-    down, across = parts[0, 2], parts[0, 3]
-    rows = (H + down - 1) // down
-    if kind == TILES_Y:
+    kind, parts, down, across = layout
+    if kind == PHASES:
+        join(sums, s, room, length)
+    elif kind == TILES_Y:
         tile_y(sums, s, room, length)
     for n in range(N):
         image = (n * K + k) * H * W
-        for i in range(rows):
-            at = n * span + i * pitch
+        for i in range((H + down - 1) // down):
+            at = across * (n * span + i * pitch)
             for j in range(len(parts)):
-                row = sums[s + ROWS * j] if kind == PHASES else room[j]
-                h = i * down + parts[j, 0]
+                row = sums[s] if kind == PLAIN else room[j]
+                h = i * down + j  # the parts of a target begin with row 0, 1, ..
                 begin, end = image + h * W, image + H * W
-                if h < H and across == 1:
+                if h < H:
                     copy_row(row, at, pixels, begin, W, end - begin, bias)
-                elif h < H:
-                    left = parts[j, 1]
-                    m = uint64(begin + left)
-                    for q in range(uint64((W - left + 1) // 2)):
-                        pixels[m + q + q] = row[uint64(at) + q] + bias
 
 
 @inline
@@ -243,7 +235,7 @@ def correlate_weight(x, dy, taps, dblocks, dbias, source, target, frame, scratch
     for part in numba.prange(parts):
         thread = numba.get_thread_id()
         x_strings, room = scratch[0][thread], scratch[1][thread]
-        dy_strings = scratch[2][thread]
+        dy_strings, dy_room = scratch[2][thread], scratch[3][thread]
         string, dy_string = x_strings.reshape(-1), dy_strings.reshape(-1)
         size = dy_strings.shape[1]
         for first in range(part * group, N, parts * group):
@@ -251,9 +243,10 @@ def correlate_weight(x, dy, taps, dblocks, dbias, source, target, frame, scratch
             if last - first < group:
                 clear(x_strings, size)  # what an earlier, longer string left behind
                 clear(dy_strings, size)
-                clear(room, size)
+                clear(room, room.shape[1])
+                clear(dy_room, dy_room.shape[1])
             pack(x[first:last], x_strings, source, lead, pitch, span, room)
-            pack(dy[first:last], dy_strings, target, lead, pitch, span, room)
+            pack(dy[first:last], dy_strings, target, lead, pitch, span, dy_room)
             length = ((last - first) * span + LANES - 1) // LANES * LANES
             add_sums(dy[first:last], dbias[part])
             for plane in range(planes):

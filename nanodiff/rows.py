@@ -16,6 +16,7 @@ from numpy import uint64
 
 FAST = {"reassoc", "contract", "nsz"}  # as in `kernels.py`
 jit = numba.njit(fastmath=FAST, cache=True, error_model="numpy")
+ONE = uint64(1)
 ROWS = 4  # of sums beside each other: `kernels.py` has four output channels at a time
 
 
@@ -45,6 +46,26 @@ def add_sums(images, totals):
             for p in range(uint64(row.size)):
                 total += row[p]
             totals[k] += total
+
+
+@jit
+def split(rows, planes, size):
+    """Four planes: even and odd pixels of the even rows, then of the odd rows."""
+    for i in range(2):
+        row, even, odd = rows[i], planes[2 * i], planes[2 * i + 1]
+        for p in range(uint64(size)):
+            even[p] = row[p + p]
+            odd[p] = row[p + p + ONE]
+
+
+@jit
+def join(sums, s, rows, size):
+    """Even and odd rows from their planes, which are rows s, s + 4 .. of sums."""
+    for i in range(2):
+        row, even, odd = rows[i], sums[s + 2 * i * ROWS], sums[s + (2 * i + 1) * ROWS]
+        for p in range(uint64(size)):
+            row[p + p] = even[p]
+            row[p + p + ONE] = odd[p]
 
 
 @jit

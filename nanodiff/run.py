@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from nanodiff import checkpoint
 from nanodiff.optim import EMA, Adam
-from nanodiff.schedule import linear
+from nanodiff.schedule import NAMED
 from nanodiff.train import Recipe, train
 from nanodiff.trained import build
 from nanodiff.unet import UNet
@@ -22,16 +22,16 @@ from nanodiff.unet import UNet
 class Run:
     """A U-Net with its optimiser, averaged weights, random numbers and losses so far.
 
-    recipe: a `Recipe`. T: steps of noise, of the linear schedule. seed: of the weights,
-    the batches and the noise. unet: settings of the UNet.
+    recipe: a `Recipe`. T: steps of noise. schedule: one of `schedule.NAMED`. seed: of
+    the weights, the batches and the noise. unet: settings of the UNet.
 
     >>> run = Run(Recipe(steps=2, batch=1, warmup=0), T=25, seed=0, channels=[8, 8])
     >>> run.trained().schedule.T
     25
     """
 
-    def __init__(self, recipe, T, *, seed, **unet):
-        self.recipe, self.schedule = recipe, linear(T)
+    def __init__(self, recipe, T, schedule="linear", *, seed, **unet):
+        self.recipe, self.named, self.schedule = recipe, schedule, NAMED[schedule](T)
         self.losses, self.data, self.rng = [], None, np.random.default_rng(seed)
         self.model = UNet(**unet, rng=self.rng)
         params = self.model.named_params()
@@ -42,7 +42,8 @@ class Run:
         """Return the run that was saved in a checkpoint."""
         found = checkpoint.load(path)
         config = found.config
-        run = cls(Recipe(**config["recipe"]), config["T"], seed=0, **config["unet"])
+        noise = config["T"], config["schedule"]
+        run = cls(Recipe(**config["recipe"]), *noise, seed=0, **config["unet"])
         checkpoint.restore(found, **run._parts())
         run.losses, run.data = config["losses"], config.get("data")
         return run
@@ -101,7 +102,7 @@ class Run:
 
     def _config(self):
         return {
-            "T": self.schedule.T, "unet": self.model.config,
+            "T": self.schedule.T, "schedule": self.named, "unet": self.model.config,
             "recipe": asdict(self.recipe), "losses": self.losses, "data": self.data,
         }  # fmt: skip
 

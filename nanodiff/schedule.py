@@ -154,6 +154,11 @@ def zero_terminal(schedule):
     return Schedule(1 - (scaled[1:] / scaled[:-1]) ** 2)
 
 
+NAMED = {
+    "linear": linear, "cosine": cosine, "quadratic": quadratic, "sigmoid": sigmoid,
+}  # fmt: skip
+
+
 def q_sample(schedule, x0, t, eps):
     """Return x_t: the data x0 after t steps of noise, in one jump.
 

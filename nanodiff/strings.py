@@ -34,30 +34,34 @@ G = np.array([
 
 @dataclass(frozen=True, eq=False)
 class Layout:
-    """How a channel becomes planes: its parts (first row, first column), then sums."""
+    """How a channel becomes planes.
 
-    parts: tuple
+    kind: of `kernels.py`. planes: strings of a channel. first: the row of the image
+    with which each part begins, to go on with every `down`-th. across: how many pixels
+    of a part are one of a plane.
+    """
+
+    kind: int
+    planes: int
+    first: tuple
     down: int = 1
     across: int = 1
-    kind: int = kernels.PHASES
-
-    @property
-    def planes(self):
-        """How many strings a channel becomes."""
-        return len(self.parts) if self.kind == kernels.PHASES else len(G)
 
     @cached_property
     def arrays(self):
-        """What the kernels take for a layout: (parts, kind)."""
-        steps = self.down, self.across
-        return np.array([part + steps for part in self.parts]), self.kind
+        """What the kernels take for a layout."""
+        return self.kind, np.array(self.first), self.down, self.across
+
+    def room(self, length):
+        """The shape of the parts, for strings of a length."""
+        return len(self.first), self.across * length
 
 
-PLAIN = Layout(((0, 0),))
-PHASES = Layout(((0, 0), (0, 1), (1, 0), (1, 1)), down=2, across=2)
-X_TILES = Layout(tuple((i - 1, 0) for i in range(6)), 4, 1, kernels.TILES_X)
-DY_TILES = Layout(tuple((i, 0) for i in range(4)), 4, 1, kernels.TILES_DY)
-Y_TILES = Layout(tuple((i, 0) for i in range(4)), 4, 1, kernels.TILES_Y)
+PLAIN = Layout(kernels.PLAIN, 1, (0,))
+PHASES = Layout(kernels.PHASES, 4, (0, 1), down=2, across=2)
+X_TILES = Layout(kernels.TILES_X, len(G), (-1, 0, 1, 2, 3, 4), down=4)
+DY_TILES = Layout(kernels.TILES_DY, len(G), (0, 1, 2, 3), down=4)
+Y_TILES = Layout(kernels.TILES_Y, len(G), (0, 1, 2, 3), down=4)
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +89,7 @@ class Plan:
 
     def grid(self, H, W):
         """Rows, columns and rows between images of the strings of H by W pixels."""
-        gap = int(self.source.kind == kernels.PHASES)  # tiles hold their neighbours
+        gap = int(self.source is not X_TILES)  # tiles hold their neighbours
         return -(-H // self.source.down), -(-W // self.source.across), gap
 
 
@@ -163,8 +167,8 @@ def correlate(x, weight, bias, plan, size, plus=None, kept=None):
     y = np.empty((N, K, *size), x.dtype)
     plus = y[:0] if plus is None else np.ascontiguousarray(plus)
     scratch = _scratch(
-        ((C * plan.source.planes, length), (len(plan.source.parts), length),
-         (kernels.ROWS * plan.target.planes, rows), (len(plan.target.parts), rows)),
+        ((C * plan.source.planes, length), plan.source.room(length),
+         (kernels.ROWS * plan.target.planes, rows), plan.target.room(rows)),
         x.dtype, (plan, frame, H, W), numba.get_num_threads(),
     )  # fmt: skip
     kernels.correlate(
@@ -180,10 +184,9 @@ def correlate_weight(x, dy, plan):
     K = dy.shape[1]
     frame, length, _ = _frame(N, *plan.grid(H, W))
     taps, index = _taps(plan, C, frame, length)
-    parts = max(len(plan.source.parts), len(plan.slope.parts))
     scratch = _scratch(
-        ((C * plan.source.planes, length), (parts, length),
-         (K * plan.slope.planes, length)),
+        ((C * plan.source.planes, length), plan.source.room(length),
+         (K * plan.slope.planes, length), plan.slope.room(length)),
         x.dtype, (plan, frame, H, W), numba.get_num_threads(),
     )  # fmt: skip
     parts = min(PARTS, -(-N // frame[0]))

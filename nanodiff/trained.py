@@ -14,7 +14,7 @@ import numpy as np
 from nanodiff import checkpoint
 from nanodiff.evaluate import Judge
 from nanodiff.prediction import split
-from nanodiff.schedule import Schedule, linear
+from nanodiff.schedule import NAMED, Schedule
 from nanodiff.unet import UNet
 
 FOLDER = Path(__file__).parent
@@ -88,14 +88,14 @@ def pretrained(name="mnist"):
 
 
 def build(params, about):
-    """Return the `Pretrained` that weights and a dict with T, unet and recipe make.
+    """Return the `Pretrained` of weights and a dict with T, schedule, unet and recipe.
 
     Raises ValueError if one of them is missing.
     """
-    missing = {"T", "unet", "recipe"} - about.keys()
+    missing = {"T", "schedule", "unet", "recipe"} - about.keys()
     if missing:
         raise ValueError(f"about has no {sorted(missing)}, expected those of a `Run`")
-    schedule = linear(about["T"])
+    schedule = NAMED[about["schedule"]](about["T"])
     model = EpsUNet(schedule, about["recipe"]["predicts"], **about["unet"])
     return Pretrained(model.load(params), schedule, about)
 

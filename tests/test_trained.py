@@ -94,7 +94,8 @@ def test_what_cannot_be_stored_or_built_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"params\['w'\] has 70000.0, beyond float16"):
         trained.write(tmp_path / "file.npz", {"w": np.array([7e4])}, {})
     assert not list(tmp_path.iterdir())
-    with pytest.raises(ValueError, match=r"about has no \['recipe', 'unet'\]"):
+    missing = r"about has no \['recipe', 'schedule', 'unet'\]"
+    with pytest.raises(ValueError, match=missing):
         trained.build({}, {"T": 100})
 
 

@@ -25,7 +25,7 @@ def main():
         parser.error(
             f"checkpoint is after step {found.step} of {steps} and has {C} channels"
         )
-    about = {key: found.config[key] for key in ("T", "unet", "recipe")}
+    about = {key: found.config[key] for key in ("T", "schedule", "unet", "recipe")}
     about |= {key: vars(args)[key] for key in ("command", "seed", "seconds", "score")}
     about["date"] = time.strftime("%Y-%m-%d")
     path = trained.FOLDER / f"trained_{args.name}.npz"
