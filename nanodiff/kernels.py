@@ -36,7 +36,20 @@ their parts) has one row per thread.
 import numba
 from numpy import uint64
 
-from nanodiff.rows import add, add_sums, clear, join, split, tile_dy, tile_x, tile_y
+from nanodiff.rows import (
+    add,
+    add_phases,
+    add_sums,
+    clear,
+    fall,
+    grow,
+    join,
+    slopes,
+    split,
+    tile_dy,
+    tile_x,
+    tile_y,
+)  # fmt: skip
 
 # fastmath without "nnan" and "ninf": a NaN must stay visible to the training loop.
 # Reassociation lets sums run in vector lanes; contraction makes multiply-adds.
@@ -49,6 +62,7 @@ parallel = numba.njit(fastmath=FAST, parallel=True, **OPTIONS)
 ROWS, TAPS = 4, 3  # the block of output channels and taps that fits the registers
 LANES = 16  # strings are computed in whole vectors; a remainder would run one by one
 PLAIN, PHASES, TILES_X, TILES_DY, TILES_Y = range(5)  # kinds of layouts
+GROWN_X, GROWN_DY, FALLING_DY, GROWN_Y = range(5, 9)
 ONE, TWO, THREE, FOUR = uint64(1), uint64(2), uint64(3), uint64(4)
 
 
@@ -108,22 +122,32 @@ def pack(images, strings, layout, lead, pitch, span, room):
     """Lay (n, C, H, W) images out as strings (C * planes, length)."""
     N, C, H, W = images.shape
     pixels = images.reshape(-1)
-    kind, parts, down, across = layout
+    kind, P, parts, down, across = layout
     rows, size = (H + down - 1) // down, strings.shape[1]
     for c in range(C):
+        planes = strings[c * P : (c + 1) * P]
         for j in range(len(parts)):
-            string = strings[c] if kind == PLAIN else room[j]
+            string = planes[j] if kind == PLAIN or kind == GROWN_X else room[j]
             for n in range(N):
                 lay_out(
                     pixels, (n * C + c) * H * W, H, W, string, parts[j], down,
                     across * (lead + n * span), rows, across * pitch,
                 )  # fmt: skip
         if kind == PHASES:
-            split(room, strings[4 * c : 4 * c + 4], size)
+            split(room, planes, size)
         elif kind == TILES_X:
-            tile_x(room, strings[6 * c : 6 * c + 6], size)
+            tile_x(room, planes, size)
         elif kind == TILES_DY:
-            tile_dy(room, strings[6 * c : 6 * c + 6], size)
+            tile_dy(room, planes, size)
+        elif kind == GROWN_X:
+            slopes(planes, size - lead, pitch)
+        elif kind == GROWN_DY or kind == FALLING_DY:
+            add_phases(room, planes, size)
+            if kind == FALLING_DY:
+                for i in range(3):
+                    for j in range(1, 3):
+                        fall(planes[3 * i + j], size - lead, 1)
+                        fall(planes[3 * j + i], size - lead, pitch)
 
 
 @jit
@@ -131,9 +155,11 @@ def unpack(sums, s, length, images, k, layout, pitch, span, bias, room):
     """Write rows s, s + 4, .. of the sums, and a bias, to channel k of (n, K, H, W)."""
     N, K, H, W = images.shape
     pixels = images.reshape(-1)
-    kind, parts, down, across = layout
+    kind, _, parts, down, across = layout
     if kind == PHASES:
         join(sums, s, room, length)
+    elif kind == GROWN_Y:
+        grow(sums, s, room, length)
     elif kind == TILES_Y:
         tile_y(sums, s, room, length)
     for n in range(N):

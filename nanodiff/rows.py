@@ -69,6 +69,57 @@ def join(sums, s, rows, size):
 
 
 @jit
+def slopes(planes, size, pitch):
+    """From plane 0, x: by how much it rises to the right, below, and both at once."""
+    x, right, below, both = planes[0], planes[1], planes[2], planes[3]
+    step = uint64(pitch)
+    for p in range(uint64(size)):
+        right[p] = x[p + ONE] - x[p]
+        below[p] = x[p + step] - x[p]
+    for p in range(uint64(size)):
+        both[p] = x[p] + x[p + step + ONE] - x[p + ONE] - x[p + step]
+
+
+@jit
+def add_phases(rows, planes, size):
+    """Nine planes: (both, even, odd rows) by (both, even, odd pixels), added up."""
+    for i in range(1, 3):
+        row, even, odd = rows[i - 1], planes[3 * i + 1], planes[3 * i + 2]
+        both = planes[3 * i]
+        for p in range(uint64(size)):
+            even[p] = row[p + p]
+            odd[p] = row[p + p + ONE]
+        for p in range(uint64(size)):
+            both[p] = even[p] + odd[p]
+    for j in range(3):
+        both, even, odd = planes[j], planes[3 + j], planes[6 + j]
+        for p in range(uint64(size)):
+            both[p] = even[p] + odd[p]
+
+
+@jit
+def fall(plane, size, step):
+    """Replace each pixel by how much it falls to the one `step` further on."""
+    far = uint64(step)
+    for p in range(uint64(size)):
+        plane[p] -= plane[p + far]
+
+
+@jit
+def grow(sums, s, rows, size):
+    """Even and odd rows from nine planes, which are rows s, s + 4 .. of sums."""
+    level, to_left, to_right = sums[s], sums[s + ROWS], sums[s + 2 * ROWS]
+    for i in range(2):
+        k = s + 3 * (i + 1) * ROWS
+        row, level_i = rows[i], sums[k]
+        left_i, right_i = sums[k + ROWS], sums[k + 2 * ROWS]
+        for p in range(uint64(size)):
+            height = level[p] + level_i[p]
+            row[p + p] = height + to_left[p] + left_i[p]
+            row[p + p + ONE] = height + to_right[p] + right_i[p]
+
+
+@jit
 def tile_x(rows, planes, size):
     """Six planes of x, in tile i of an image, from its rows 4 i - 1 .. 4 i + 4."""
     a, b, c, d, e, f = rows[0], rows[1], rows[2], rows[3], rows[4], rows[5]

@@ -50,7 +50,7 @@ class Layout:
     @cached_property
     def arrays(self):
         """What the kernels take for a layout."""
-        return self.kind, np.array(self.first), self.down, self.across
+        return self.kind, self.planes, np.array(self.first), self.down, self.across
 
     def room(self, length):
         """The shape of the parts, for strings of a length."""
@@ -62,6 +62,10 @@ PHASES = Layout(kernels.PHASES, 4, (0, 1), down=2, across=2)
 X_TILES = Layout(kernels.TILES_X, len(G), (-1, 0, 1, 2, 3, 4), down=4)
 DY_TILES = Layout(kernels.TILES_DY, len(G), (0, 1, 2, 3), down=4)
 Y_TILES = Layout(kernels.TILES_Y, len(G), (0, 1, 2, 3), down=4)
+GROWN_X = Layout(kernels.GROWN_X, 4, (0,))
+GROWN_DY = Layout(kernels.GROWN_DY, 9, (0, 1), down=2, across=2)
+FALLING_DY = Layout(kernels.FALLING_DY, 9, (0, 1), down=2, across=2)
+GROWN_Y = Layout(kernels.GROWN_Y, 9, (0, 1), down=2, across=2)
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,6 +88,11 @@ class Plan:
         """The plan of the input gradient, for weights whose channels are swapped."""
         if self.source is X_TILES:  # a 3x3 convolution with the kernel turned round
             return Plan(self.table, self.fold[:, ::-1], X_TILES, Y_TILES, DY_TILES)
+        if self.source is GROWN_X:  # the slopes are those of dy, see `rows.fall`
+            table = tuple(
+                (0, i, i, -(i // 3 == 2), -(i % 3 == 2)) for i in range(len(self.fold))
+            )
+            return Plan(table, self.fold, FALLING_DY, PLAIN)
         table = tuple((p, i, o, -down, -right) for o, i, p, down, right in self.table)
         return Plan(table, self.fold, self.target, self.source)
 
@@ -111,18 +120,22 @@ def strided(kernel, stride):
 
 @lru_cache
 def upsampling():
-    """The plan of nearest 2x upsampling and a 3x3 convolution: four 2x2 convolutions.
+    """The plan of nearest 2x upsampling and a 3x3 convolution: nine 1x1 convolutions.
 
-    Of three fine neighbours, two always lie on the same coarse pixel: an even row sees
-    coarse rows -1, 0, 0 and an odd row 0, 0, 1. Their weights are added first.
+    Of three fine neighbours, two always lie on the same coarse pixel. Along one axis
+
+        y[2 i]     = w0 x[i - 1] + (w1 + w2) x[i] = W x[i] - w0 (x[i] - x[i - 1])
+        y[2 i + 1] = (w0 + w1) x[i] + w2 x[i + 1] = W x[i] + w2 (x[i + 1] - x[i])
+
+    with W = w0 + w1 + w2: three products for two pixels, so nine for four, and the
+    slopes of x take no product.
     """
-    # lies[i, a, r]: does tap r of an output row of parity i lie on coarse tap a?
-    lies = np.array([[[1, 0, 0], [0, 1, 1]], [[1, 1, 0], [0, 0, 1]]])
-    fold = np.einsum("iar,jbs->iajbrs", lies, lies).reshape(16, 9)
+    fold = np.array([[1, 1, 1], [-1, 0, 0], [0, 0, 1]])  # W, -w0, w2
     table = []
-    for index, (i, a, j, b) in enumerate(np.ndindex(2, 2, 2, 2)):
-        table.append((2 * i + j, index, 0, a + i - 1, b + j - 1))
-    return Plan(tuple(table), fold, target=PHASES, slope=PHASES)
+    for index, (a, b) in enumerate(np.ndindex(3, 3)):
+        plane = 2 * (a > 0) + (b > 0)  # x or a slope of it; that of i - 1 for w0
+        table.append((index, index, plane, -(a == 1), -(b == 1)))
+    return Plan(tuple(table), np.kron(fold, fold), GROWN_X, GROWN_Y, GROWN_DY)
 
 
 @lru_cache
