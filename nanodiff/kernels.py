@@ -19,18 +19,21 @@ image (and above the first), so that a neighbouring pixel is a constant shift aw
 No edge cases, no im2col, and the innermost loop runs over hundreds of neighbouring
 pixels whatever the image size. What is computed in the zeros' places is dropped.
 
-A channel may become several strings, its planes (`strings.py` says what for), by way of
-parts, which are strings of every second or fourth row:
-PHASES  are the even and the odd pixels of the even and of the odd rows.
-TILES   are sums of rows, which halve the products of a 3x3 convolution: for 4 rows of
-        y, a column of 3 taps needs 6 products instead of 12 (Winograd, see `rows.py`).
+A channel may become several strings, its planes, by way of its parts, which are strings
+of every second, fourth or seventh row (`plans.py` says what for):
+PHASES    are the even and the odd pixels of the even and of the odd rows.
+TILES     are sums of rows, of which a 3x3 convolution needs fewer products: for 7 rows
+          of y, a column of 3 taps is 9 products, not 21 (see `winograd.py`).
+GROWN_X   are an image and its slopes. The fine image GROWN_Y that a convolution makes
+          of it in between its pixels needs 9 products, not 36, for four of them.
+GROWN_DY, FALLING_DY are what becomes of GROWN_Y's gradient.
 
 Shapes: images (n, C, H, W), strings (C * planes, length), sums (planes * 4, length).
 Taps are offset (planes, M), of which a plane has counts (planes,). Their weights are in
 blocks (planes, K/4, M/3, 12), of 4 output channels by 3 taps, zero where K or M is no
-multiple. A layout is (kind, first row of each part (P,), rows from one of a part to the
-next, rows of a plane that lie in one of a part). Scratch (strings, their parts, sums,
-their parts) has one row per thread.
+multiple. A layout is (kind, planes, first row of each part, rows from one of a part to
+the next, pixels of a part for one of a plane, matrix of TILES). Scratch (strings, their
+parts, sums, their parts) has one row per thread.
 """
 
 import numba
@@ -46,9 +49,8 @@ from nanodiff.rows import (
     join,
     slopes,
     split,
-    tile_dy,
-    tile_x,
-    tile_y,
+    tile,
+    untile,
 )  # fmt: skip
 
 # fastmath without "nnan" and "ninf": a NaN must stay visible to the training loop.
@@ -61,8 +63,7 @@ parallel = numba.njit(fastmath=FAST, parallel=True, **OPTIONS)
 
 ROWS, TAPS = 4, 3  # the block of output channels and taps that fits the registers
 LANES = 16  # strings are computed in whole vectors; a remainder would run one by one
-PLAIN, PHASES, TILES_X, TILES_DY, TILES_Y = range(5)  # kinds of layouts
-GROWN_X, GROWN_DY, FALLING_DY, GROWN_Y = range(5, 9)
+PLAIN, PHASES, TILES, GROWN_X, GROWN_DY, FALLING_DY, GROWN_Y = range(7)  # layouts
 ONE, TWO, THREE, FOUR = uint64(1), uint64(2), uint64(3), uint64(4)
 
 
@@ -122,10 +123,10 @@ def pack(images, strings, layout, lead, pitch, span, room):
     """Lay (n, C, H, W) images out as strings (C * planes, length)."""
     N, C, H, W = images.shape
     pixels = images.reshape(-1)
-    kind, P, parts, down, across = layout
+    kind, P, parts, down, across, matrix = layout
     rows, size = (H + down - 1) // down, strings.shape[1]
     for c in range(C):
-        planes = strings[c * P : (c + 1) * P]
+        planes = strings[c * P :]
         for j in range(len(parts)):
             string = planes[j] if kind == PLAIN or kind == GROWN_X else room[j]
             for n in range(N):
@@ -135,10 +136,8 @@ def pack(images, strings, layout, lead, pitch, span, room):
                 )  # fmt: skip
         if kind == PHASES:
             split(room, planes, size)
-        elif kind == TILES_X:
-            tile_x(room, planes, size)
-        elif kind == TILES_DY:
-            tile_dy(room, planes, size)
+        elif kind == TILES:
+            tile(matrix, room, planes, size)
         elif kind == GROWN_X:
             slopes(planes, size - lead, pitch)
         elif kind == GROWN_DY or kind == FALLING_DY:
@@ -155,13 +154,13 @@ def unpack(sums, s, length, images, k, layout, pitch, span, bias, room):
     """Write rows s, s + 4, .. of the sums, and a bias, to channel k of (n, K, H, W)."""
     N, K, H, W = images.shape
     pixels = images.reshape(-1)
-    kind, _, parts, down, across = layout
+    kind, _, parts, down, across, matrix = layout
     if kind == PHASES:
         join(sums, s, room, length)
     elif kind == GROWN_Y:
         grow(sums, s, room, length)
-    elif kind == TILES_Y:
-        tile_y(sums, s, room, length)
+    elif kind == TILES:
+        untile(matrix, sums, s, room, length)
     for n in range(N):
         image = (n * K + k) * H * W
         for i in range((H + down - 1) // down):
@@ -236,7 +235,7 @@ def correlate(x, blocks, taps, bias, plus, y, source, target, frame, scratch):
         string = strings.reshape(-1)
         length = ((last - first) * span + LANES - 1) // LANES * LANES
         for k in range(b % shares * ROWS, K, shares * ROWS):
-            clear(sums, length)
+            clear(sums[: len(offset) * ROWS], length)
             for plane in range(len(offset)):
                 rows = sums[plane * ROWS : (plane + 1) * ROWS]
                 for m in range(0, counts[plane], TAPS):
@@ -257,15 +256,15 @@ def correlate_weight(x, dy, taps, dblocks, dbias, source, target, frame, scratch
     # A fixed number of parts, each in a fixed order: the bits do not depend on threads.
     N, K, parts = x.shape[0], dy.shape[1], dblocks.shape[0]
     (offset, counts), (group, lead, pitch, span) = taps, frame
-    planes = len(offset)
+    planes, count = len(offset), (N + group - 1) // group
     for part in numba.prange(parts):
         thread = numba.get_thread_id()
         x_strings, room = scratch[0][thread], scratch[1][thread]
         dy_strings, dy_room = scratch[2][thread], scratch[3][thread]
         string, dy_string = x_strings.reshape(-1), dy_strings.reshape(-1)
         size = dy_strings.shape[1]
-        for first in range(part * group, N, parts * group):
-            last = min(N, first + group)
+        for b in range(part * count // parts, (part + 1) * count // parts):
+            first, last = b * group, min(N, (b + 1) * group)
             if last - first < group:
                 clear(x_strings, size)  # what an earlier, longer string left behind
                 clear(dy_strings, size)

@@ -11,7 +11,7 @@ checks.
 
 import numpy as np
 
-from nanodiff import norm_kernels, strings
+from nanodiff import norm_kernels, plans, strings
 
 
 class Layer:
@@ -148,8 +148,6 @@ class Conv2d(Layer):
         self.add_param("w", rng.standard_normal(shape) / np.sqrt(np.prod(shape[1:])))
         self.add_param("b", np.zeros(c_out))
         self.stride, self.kept = stride, strings.Kept()
-        tiled = (kernel, stride) == (3, 1)
-        self.plan = strings.tiled() if tiled else strings.strided(kernel, stride)
 
     def forward(self, x, plus=None):  # (N, C_in, H, W) -> (N, C_out, H', W')
         _expect(x, "x", ("N", self.w.shape[1], "H", "W"), self.w.dtype)
@@ -157,15 +155,23 @@ class Conv2d(Layer):
         size = self.size(*x.shape[2:])
         if plus is not None:
             _expect(plus, "plus", (len(x), len(self.b), *size), x.dtype)
-        return strings.correlate(x, self.w, self.b, self.plan, size, plus, self.kept)
+        plan = self.plan(x.shape[2])
+        return strings.correlate(x, self.w, self.b, plan, size, plus, self.kept)
 
     def backward(self, dy, plus=None):  # (N, C_out, H', W') -> (N, C_in, H, W)
-        x, plan = self.cache, self.plan
+        x, plan = self.cache, self.plan(self.cache.shape[2])
         dw, self.db[...] = strings.correlate_weight(x, dy, plan)
         self.dw[...] = dw.reshape(self.w.shape)
         none = np.zeros(x.shape[1], x.dtype)
         w = self.w.swapaxes(0, 1)
         return strings.correlate(dy, w, none, plan.transposed, x.shape[2:], plus)
+
+    def plan(self, H):
+        """How to convolve images of H rows."""
+        kernel = self.w.shape[2]
+        if (kernel, self.stride) == (3, 1):
+            return plans.tiled(H)
+        return plans.strided(kernel, self.stride)
 
     def size(self, H, W):
         """(H', W') of the output."""
@@ -182,9 +188,9 @@ class Downsample(Conv2d):
 class Upsample(Conv2d):
     """Nearest-neighbour upsampling to (2H, 2W), then a 3x3 convolution, in one."""
 
-    def __init__(self, c_in, c_out, *, rng):
-        super().__init__(c_in, c_out, rng=rng)
-        self.plan = strings.upsampling()
+    def plan(self, H):
+        """How to convolve images of H rows."""
+        return plans.upsampling()
 
     def size(self, H, W):
         """(H', W') of the output."""

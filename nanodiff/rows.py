@@ -1,10 +1,4 @@
-"""Numba loops over rows for `kernels.py`: zeros, sums, Winograd's transforms.
-
-For 4 rows of output, a column of 3 taps is 6 products of sums of rows instead of 12:
-y = A' (G w * B' x), where * is by element. `tile_x` is B', `tile_y` is A', and
-`tile_dy` is A, for the gradient G' (A dy * B' x) by w; G is in `strings.py`. They
-follow from the values of polynomials at 0, 1, -1, 2, -2 and infinity. Lavin, Gray 2015,
-arXiv 1509.09308, section 4.1, F(4, 3).
+"""Numba loops over rows for `kernels.py`: zeros, sums, phases, slopes, tiles.
 
 After a change here, touch `kernels.py`: Numba's cache watches the file of the caller.
 
@@ -120,57 +114,45 @@ def grow(sums, s, rows, size):
 
 
 @jit
-def tile_x(rows, planes, size):
-    """Six planes of x, in tile i of an image, from its rows 4 i - 1 .. 4 i + 4."""
-    a, b, c, d, e, f = rows[0], rows[1], rows[2], rows[3], rows[4], rows[5]
-    p0, p1, p2 = planes[0], planes[1], planes[2]
-    p3, p4, p5 = planes[3], planes[4], planes[5]
-    two, four, five = a.dtype.type(2), a.dtype.type(4), a.dtype.type(5)
-    for p in range(uint64(size)):
-        p0[p] = four * a[p] - five * c[p] + e[p]
-        p5[p] = four * b[p] - five * d[p] + f[p]
-    for p in range(uint64(size)):
-        even, odd = e[p] - four * c[p], d[p] - four * b[p]
-        p1[p] = even + odd
-        p2[p] = even - odd
-    for p in range(uint64(size)):
-        even, odd = e[p] - c[p], two * (d[p] - b[p])
-        p3[p] = even + odd
-        p4[p] = even - odd
+def tile(matrix, rows, planes, size):
+    """Planes are a matrix (planes, 9) of `winograd.py` times the first nine rows.
+
+    Points come as p, -p, whose lines of the matrix differ in the signs of the odd rows
+    only: two planes at once. Each point that is left over has a loop of its own.
+    """
+    x0, x1, x2, x3, x4 = rows[0], rows[1], rows[2], rows[3], rows[4]
+    x5, x6, x7, x8 = rows[5], rows[6], rows[7], rows[8]
+    pairs = (len(matrix) - 1) // 2
+    for k in range(len(matrix)):
+        w = matrix[k]
+        w0, w1, w2, w3, w4 = w[0], w[1], w[2], w[3], w[4]
+        w5, w6, w7, w8 = w[5], w[6], w[7], w[8]
+        if k >= 2 * pairs:
+            plane = planes[k]
+            for p in range(uint64(size)):
+                total = w0 * x0[p] + w1 * x1[p] + w2 * x2[p] + w3 * x3[p] + w4 * x4[p]
+                total += w5 * x5[p] + w6 * x6[p] + w7 * x7[p] + w8 * x8[p]
+                plane[p] = total
+        elif k % 2 == 0:
+            plus, minus = planes[k], planes[k + 1]
+            for p in range(uint64(size)):
+                even = w0 * x0[p] + w2 * x2[p] + w4 * x4[p] + w6 * x6[p]
+                odd = w1 * x1[p] + w3 * x3[p] + w5 * x5[p] + w7 * x7[p]
+                plus[p] = even + odd
+                minus[p] = even - odd
 
 
 @jit
-def tile_dy(rows, planes, size):
-    """Six planes of dy, in tile i of an image, from its rows 4 i .. 4 i + 3."""
-    a, b, c, d = rows[0], rows[1], rows[2], rows[3]
-    p0, p1, p2 = planes[0], planes[1], planes[2]
-    p3, p4, p5 = planes[3], planes[4], planes[5]
-    two, four = a.dtype.type(2), a.dtype.type(4)
-    for p in range(uint64(size)):
-        p0[p] = a[p]
-        p5[p] = d[p]
-    for p in range(uint64(size)):
-        even, odd = a[p] + c[p], b[p] + d[p]
-        p1[p] = even + odd
-        p2[p] = even - odd
-    for p in range(uint64(size)):
-        even, odd = a[p] + four * c[p], two * (b[p] + four * d[p])
-        p3[p] = even + odd
-        p4[p] = even - odd
-
-
-@jit
-def tile_y(sums, s, rows, size):
-    """Rows 4 i .. 4 i + 3 of y in tile i, from its planes: rows s, s + 4 .. of sums."""
+def untile(matrix, sums, s, rows, size):
+    """Rows are a matrix (rows, 9) times planes, which are rows s, s + 4 .. of sums."""
     s0, s1, s2 = sums[s], sums[s + ROWS], sums[s + 2 * ROWS]
     s3, s4, s5 = sums[s + 3 * ROWS], sums[s + 4 * ROWS], sums[s + 5 * ROWS]
-    y0, y1, y2, y3 = rows[0], rows[1], rows[2], rows[3]
-    two, four, eight = s0.dtype.type(2), s0.dtype.type(4), s0.dtype.type(8)
-    for p in range(uint64(size)):
-        near, far = s1[p] + s2[p], s3[p] + s4[p]
-        y0[p] = s0[p] + near + far
-        y2[p] = near + four * far
-    for p in range(uint64(size)):
-        near, far = s1[p] - s2[p], s3[p] - s4[p]
-        y1[p] = near + two * far
-        y3[p] = near + eight * far + s5[p]
+    s6, s7, s8 = sums[s + 6 * ROWS], sums[s + 7 * ROWS], sums[s + 8 * ROWS]
+    for i in range(len(matrix)):
+        w, row = matrix[i], rows[i]
+        w0, w1, w2, w3, w4 = w[0], w[1], w[2], w[3], w[4]
+        w5, w6, w7, w8 = w[5], w[6], w[7], w[8]
+        for p in range(uint64(size)):
+            total = w0 * s0[p] + w1 * s1[p] + w2 * s2[p] + w3 * s3[p] + w4 * s4[p]
+            total += w5 * s5[p] + w6 * s6[p] + w7 * s7[p] + w8 * s8[p]
+            row[p] = total

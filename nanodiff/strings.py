@@ -1,22 +1,12 @@
-"""Convolutions as plans for the string kernels: bookkeeping, and one algebraic trick.
+"""Convolutions of images by a plan: what `layers.py` asks, what `kernels.py` does.
 
-A plan says into which planes the channels of input and output are laid out, which taps
-lead from one to the other, and which matrix makes the weights of the taps from a 3x3
-kernel. The kernels (see the picture in `kernels.py`) know nothing else, so that four
-convolutions, and their gradients, are the same two loops:
-
-strided     one tap for each weight. A stride of 2 reads the image as four phases: even
-            and odd rows, even and odd columns, each a string on the coarse grid.
-upsampling  nearest-neighbour upsampling and a 3x3 convolution write four phases, each
-            a 2x2 convolution of the coarse image: 16 products instead of 36.
-tiled       3x3, stride 1, with half the products: for 4 rows of output, a column of 3
-            taps is 6 products of sums of rows instead of 12 (Winograd).
+The bookkeeping between the two: how many images make a string, where its taps begin,
+and which memory is used again.
 
 Shapes: x (N, C, H, W), weight (K, C, kernel, kernel), bias (K,), y (N, K, H', W').
 """
 
-from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
 
 import numba
 import numpy as np
@@ -25,124 +15,6 @@ from nanodiff import kernels, weight_kernels
 
 PIXELS = 300  # of a string: short enough that the strings of all channels fit a cache
 PARTS = 8  # partial sums of a weight gradient: a constant, so that the bits are too
-
-# Winograd's F(4, 3): y = A' (G w * B' x), see `rows.py`.
-G = np.array([
-    [6, 0, 0], [-4, -4, -4], [-4, 4, -4], [1, 2, 4], [1, -2, 4], [0, 0, 24],
-]) / 24  # fmt: skip
-
-
-@dataclass(frozen=True, eq=False)
-class Layout:
-    """How a channel becomes planes.
-
-    kind: of `kernels.py`. planes: strings of a channel. first: the row of the image
-    with which each part begins, to go on with every `down`-th. across: how many pixels
-    of a part are one of a plane.
-    """
-
-    kind: int
-    planes: int
-    first: tuple
-    down: int = 1
-    across: int = 1
-
-    @cached_property
-    def arrays(self):
-        """What the kernels take for a layout."""
-        return self.kind, self.planes, np.array(self.first), self.down, self.across
-
-    def room(self, length):
-        """The shape of the parts, for strings of a length."""
-        return len(self.first), self.across * length
-
-
-PLAIN = Layout(kernels.PLAIN, 1, (0,))
-PHASES = Layout(kernels.PHASES, 4, (0, 1), down=2, across=2)
-X_TILES = Layout(kernels.TILES_X, len(G), (-1, 0, 1, 2, 3, 4), down=4)
-DY_TILES = Layout(kernels.TILES_DY, len(G), (0, 1, 2, 3), down=4)
-Y_TILES = Layout(kernels.TILES_Y, len(G), (0, 1, 2, 3), down=4)
-GROWN_X = Layout(kernels.GROWN_X, 4, (0,))
-GROWN_DY = Layout(kernels.GROWN_DY, 9, (0, 1), down=2, across=2)
-FALLING_DY = Layout(kernels.FALLING_DY, 9, (0, 1), down=2, across=2)
-GROWN_Y = Layout(kernels.GROWN_Y, 9, (0, 1), down=2, across=2)
-
-
-@dataclass(frozen=True, eq=False)
-class Plan:
-    """A convolution, as the kernels do it.
-
-    table: taps (output plane, weight, input plane, rows down, columns right), counted
-    on the coarse grid. fold (weights, kernel^2): makes the taps' weights. source,
-    target: layouts of x and y; of dy in the weight gradient: `slope`.
-    """
-
-    table: tuple
-    fold: np.ndarray
-    source: Layout = PLAIN
-    target: Layout = PLAIN
-    slope: Layout = PLAIN
-
-    @cached_property
-    def transposed(self):
-        """The plan of the input gradient, for weights whose channels are swapped."""
-        if self.source is X_TILES:  # a 3x3 convolution with the kernel turned round
-            return Plan(self.table, self.fold[:, ::-1], X_TILES, Y_TILES, DY_TILES)
-        if self.source is GROWN_X:  # the slopes are those of dy, see `rows.fall`
-            table = tuple(
-                (0, i, i, -(i // 3 == 2), -(i % 3 == 2)) for i in range(len(self.fold))
-            )
-            return Plan(table, self.fold, FALLING_DY, PLAIN)
-        table = tuple((p, i, o, -down, -right) for o, i, p, down, right in self.table)
-        return Plan(table, self.fold, self.target, self.source)
-
-    def grid(self, H, W):
-        """Rows, columns and rows between images of the strings of H by W pixels."""
-        gap = int(self.source is not X_TILES)  # tiles hold their neighbours
-        return -(-H // self.source.down), -(-W // self.source.across), gap
-
-
-@lru_cache
-def strided(kernel, stride):
-    """The plan of a kernel x kernel convolution, padding (kernel - 1) / 2.
-
-    >>> strided(1, 1).table
-    ((0, 0, 0, 0, 0),)
-    """
-    table, margin = [], kernel // 2
-    for r in range(kernel):
-        for s in range(kernel):
-            down, i = divmod(r - margin, stride)  # input row = stride * (p + down) + i
-            right, j = divmod(s - margin, stride)
-            table.append((0, r * kernel + s, i * stride + j, down, right))
-    return Plan(tuple(table), np.eye(kernel**2), PLAIN if stride == 1 else PHASES)
-
-
-@lru_cache
-def upsampling():
-    """The plan of nearest 2x upsampling and a 3x3 convolution: nine 1x1 convolutions.
-
-    Of three fine neighbours, two always lie on the same coarse pixel. Along one axis
-
-        y[2 i]     = w0 x[i - 1] + (w1 + w2) x[i] = W x[i] - w0 (x[i] - x[i - 1])
-        y[2 i + 1] = (w0 + w1) x[i] + w2 x[i + 1] = W x[i] + w2 (x[i + 1] - x[i])
-
-    with W = w0 + w1 + w2: three products for two pixels, so nine for four, and the
-    slopes of x take no product.
-    """
-    fold = np.array([[1, 1, 1], [-1, 0, 0], [0, 0, 1]])  # W, -w0, w2
-    table = []
-    for index, (a, b) in enumerate(np.ndindex(3, 3)):
-        plane = 2 * (a > 0) + (b > 0)  # x or a slope of it; that of i - 1 for w0
-        table.append((index, index, plane, -(a == 1), -(b == 1)))
-    return Plan(tuple(table), np.kron(fold, fold), GROWN_X, GROWN_Y, GROWN_DY)
-
-
-@lru_cache
-def tiled():
-    """The plan of a 3x3 convolution with half the products: Winograd's, along rows."""
-    table = [(i, 3 * i + s, i, 0, s - 1) for i in range(6) for s in range(3)]
-    return Plan(tuple(table), np.kron(G, np.eye(3)), X_TILES, Y_TILES, DY_TILES)
 
 
 class Kept:
@@ -153,17 +25,18 @@ class Kept:
     """
 
     def __init__(self):
-        self.weight, self.made = np.empty(0), None
+        self.weight, self.plan, self.made = np.empty(0), None, None
 
     def blocks(self, weight, plan, C, frame, length):
-        """Return what `_blocked` does, for a layer that always has the same plan.
+        """Return what `_blocked` does.
 
         Blocks are the same for every frame and length: these only move the offsets.
         """
-        same = self.weight.dtype == weight.dtype
+        same = self.plan is plan and self.weight.dtype == weight.dtype
         if not same or not np.array_equal(self.weight, weight):
+            self.plan = None  # until all is done, as an interrupt may come in between
             self.made = _blocked(weight, plan, C, frame, length)
-            self.weight = weight.copy()  # last, as an interrupt may come in between
+            self.weight, self.plan = weight.copy(), plan
         return self.made
 
 
@@ -180,13 +53,13 @@ def correlate(x, weight, bias, plan, size, plus=None, kept=None):
     y = np.empty((N, K, *size), x.dtype)
     plus = y[:0] if plus is None else np.ascontiguousarray(plus)
     scratch = _scratch(
-        ((C * plan.source.planes, length), plan.source.room(length),
-         (kernels.ROWS * plan.target.planes, rows), plan.target.room(rows)),
+        plan.source.rooms(C, length) + plan.target.rooms(kernels.ROWS, rows),
         x.dtype, (plan, frame, H, W), numba.get_num_threads(),
     )  # fmt: skip
+    source, target = plan.source.arrays(x.dtype), plan.target.arrays(x.dtype)
     kernels.correlate(
         np.ascontiguousarray(x), make(weight, plan, C, frame, length), taps, bias,
-        plus, y, plan.source.arrays, plan.target.arrays, frame, scratch,
+        plus, y, source, target, frame, scratch,
     )  # fmt: skip
     return y
 
@@ -198,8 +71,7 @@ def correlate_weight(x, dy, plan):
     frame, length, _ = _frame(N, *plan.grid(H, W))
     taps, index = _taps(plan, C, frame, length)
     scratch = _scratch(
-        ((C * plan.source.planes, length), plan.source.room(length),
-         (K * plan.slope.planes, length), plan.slope.room(length)),
+        plan.source.rooms(C, length) + plan.slope.rooms(K, length),
         x.dtype, (plan, frame, H, W), numba.get_num_threads(),
     )  # fmt: skip
     parts = min(PARTS, -(-N // frame[0]))
@@ -207,7 +79,7 @@ def correlate_weight(x, dy, plan):
     dbias = np.zeros((parts, K), x.dtype)
     kernels.correlate_weight(
         np.ascontiguousarray(x), np.ascontiguousarray(dy), taps, dblocks, dbias,
-        plan.source.arrays, plan.slope.arrays, frame, scratch,
+        plan.source.arrays(x.dtype), plan.slope.arrays(x.dtype), frame, scratch,
     )  # fmt: skip
     folded = np.zeros((len(plan.fold), K, C), x.dtype)
     weight_kernels.block(folded, index, dblocks.sum(0), True)
@@ -233,9 +105,15 @@ def _frame(N, rows, columns, gap):
     """
     pitch = columns + 1
     span = (rows + gap) * pitch
-    strings = max(1, round(N * span / PIXELS))
-    strings += strings % 2 and strings > 1  # as many for each of two cores
-    group = -(-N // strings)
+    best = PIXELS / span
+    sizes = range(max(1, int(best / 1.5)), max(1, int(best * 1.5)) + 1)
+
+    def images_in_turn(group):  # for one of two cores, which share a single string
+        strings = -(-N // group)
+        return 0.6 * N if strings == 1 else -(-strings // 2) * group
+
+    group = min(sizes, key=lambda group: (images_in_turn(group), -group))
+    group = min(group, N)
     lead, body = _whole(pitch + 1), _whole(group * span)
     return (group, lead, pitch, span), lead + body + lead, body
 

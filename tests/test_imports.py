@@ -8,10 +8,11 @@ import nanodiff
 FOLDER = Path(nanodiff.__file__).parent
 LEVEL = {
     "rows": 1, "norm_kernels": 1, "schedule": 1, "optim": 1, "data": 1,
-    "gradcheck": 1, "viz": 1, "guidance": 1, "latent": 1,
+    "gradcheck": 1, "viz": 1, "guidance": 1, "latent": 1, "winograd": 1,
     "sprite_parts": 1, "sprites": 2,
     "kernels": 2, "checkpoint": 2, "prediction": 2,
-    "weight_kernels": 3, "ddpm": 3, "ddim": 3, "likelihood": 3, "strings": 4,
+    "weight_kernels": 3, "plans": 3, "ddpm": 3, "ddim": 3, "likelihood": 3,
+    "strings": 4,
     "exact": 4, "heun": 4, "respace": 4, "layers": 5, "unet": 6, "evaluate": 6,
     "toy": 7, "train": 7, "trained": 7, "run": 8,
 }  # fmt: skip

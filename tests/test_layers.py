@@ -261,6 +261,14 @@ def test_a_weight_that_changed_in_place_is_seen(rng):
     np.testing.assert_array_equal(conv(x), 2 * before)
 
 
+def test_blocks_of_a_weight_are_those_of_the_plan(rng):
+    conv = Conv2d(4, 4, rng=rng).cast(np.float64)
+    for H in (7, 8, 7):  # tiles of 7 rows, then of 4
+        x = rng.standard_normal((2, 4, H, 5))
+        expected = oracles.convolve(x, conv.w, conv.b, 1)
+        np.testing.assert_allclose(conv(x), expected, rtol=0, atol=1e-12)
+
+
 def test_a_nan_stays_visible(rng):
     x = np.full((1, 8, 4, 4), np.nan, np.float32)
     assert np.isnan(Conv2d(8, 4, rng=rng)(x)).all()
