@@ -20,20 +20,16 @@ No edge cases, no im2col, and the innermost loop runs over hundreds of neighbour
 pixels whatever the image size. What is computed in the zeros' places is dropped.
 
 A channel may become several strings, its planes, by way of its parts, which are strings
-of every second, fourth or seventh row (`plans.py` says what for):
-PHASES    are the even and the odd pixels of the even and of the odd rows.
-TILES     are sums of rows, of which a 3x3 convolution needs fewer products: for 7 rows
-          of y, a column of 3 taps is 9 products, not 21 (see `winograd.py`).
-GROWN_X   are an image and its slopes. The fine image GROWN_Y that a convolution makes
-          of it in between its pixels needs 9 products, not 36, for four of them.
-GROWN_DY, FALLING_DY are what becomes of GROWN_Y's gradient.
+of every second, fourth or seventh row: even and odd pixels, sums of rows or of pixels.
+`plans.py` says which and what for.
 
 Shapes: images (n, C, H, W), strings (C * planes, length), sums (planes * 4, length).
 Taps are offset (planes, M), of which a plane has counts (planes,). Their weights are in
 blocks (planes, K/4, M/3, 12), of 4 output channels by 3 taps, zero where K or M is no
-multiple. A layout is (kind, planes, first row of each part, rows from one of a part to
-the next, pixels of a part for one of a plane, matrix of TILES). Scratch (strings, their
-parts, sums, their parts) has one row per thread.
+multiple. A layout is (planes, first row of each part, rows from one of a part to the
+next, pixels of a part for one of a plane; phases (2, 2), for each part the rows of its
+even and of its odd pixels; sums (n, 3) and matrix: see `add_up` and `tile`). Scratch
+(strings, room for their parts, sums, room) has one row per thread.
 """
 
 import numba
@@ -41,13 +37,11 @@ from numpy import uint64
 
 from nanodiff.rows import (
     add,
-    add_phases,
     add_sums,
+    add_up,
     clear,
-    fall,
-    grow,
     join,
-    slopes,
+    pick,
     split,
     tile,
     untile,
@@ -63,7 +57,6 @@ parallel = numba.njit(fastmath=FAST, parallel=True, **OPTIONS)
 
 ROWS, TAPS = 4, 3  # the block of output channels and taps that fits the registers
 LANES = 16  # strings are computed in whole vectors; a remainder would run one by one
-PLAIN, PHASES, TILES, GROWN_X, GROWN_DY, FALLING_DY, GROWN_Y = range(7)  # layouts
 ONE, TWO, THREE, FOUR = uint64(1), uint64(2), uint64(3), uint64(4)
 
 
@@ -103,50 +96,42 @@ def copy_row(source, s, target, t, width, room, bias):
 
 
 @inline
-def lay_out(pixels, image, H, W, string, first, down, start, rows, pitch):
-    """Copy some rows of the image that begins at pixels[image], zeros after each."""
-    zero = pixels.dtype.type(0)
-    for i in range(rows):
-        h, at = first + i * down, start + i * pitch
-        if 0 <= h < H:
-            begin = image + h * W
-            copy_row(pixels, begin, string, at, W, pixels.size - begin, zero)
-            for q in range(uint64(8)):  # also what was copied too much
-                string[uint64(at + W) + q] = 0
-        else:
-            for q in range(uint64(pitch)):
-                string[uint64(at) + q] = 0
+def lay_out(images, c, string, first, down, lead, pitch, span):
+    """Copy rows first, first + down .. of channel c of all images, zeros after each."""
+    N, C, H, W = images.shape
+    pixels, zero = images.reshape(-1), images.dtype.type(0)
+    for n in range(N):
+        at = lead + n * span
+        for h in range(first, first + (H + down - 1) // down * down, down):
+            if 0 <= h < H:
+                begin = ((n * C + c) * H + h) * W
+                copy_row(pixels, begin, string, at, W, pixels.size - begin, zero)
+                for q in range(uint64(8)):  # also what was copied too much
+                    string[uint64(at + W) + q] = 0
+            else:
+                for q in range(uint64(pitch)):
+                    string[uint64(at) + q] = 0
+            at += pitch
 
 
 @jit
 def pack(images, strings, layout, lead, pitch, span, room):
     """Lay (n, C, H, W) images out as strings (C * planes, length)."""
-    N, C, H, W = images.shape
-    pixels = images.reshape(-1)
-    kind, P, parts, down, across, matrix = layout
-    rows, size = (H + down - 1) // down, strings.shape[1]
-    for c in range(C):
+    P, parts, down, across, phases, sums, matrix = layout
+    size = strings.shape[1]
+    for c in range(images.shape[1]):
         planes = strings[c * P :]
         for j in range(len(parts)):
-            string = planes[j] if kind == PLAIN or kind == GROWN_X else room[j]
-            for n in range(N):
-                lay_out(
-                    pixels, (n * C + c) * H * W, H, W, string, parts[j], down,
-                    across * (lead + n * span), rows, across * pitch,
-                )  # fmt: skip
-        if kind == PHASES:
-            split(room, planes, size)
-        elif kind == TILES:
+            lay_out(
+                images, c, room[j] if across == 2 or len(matrix) else planes[j],
+                parts[j], down, across * lead, across * pitch, across * span,
+            )  # fmt: skip
+        if len(matrix):
             tile(matrix, room, planes, size)
-        elif kind == GROWN_X:
-            slopes(planes, size - lead, pitch)
-        elif kind == GROWN_DY or kind == FALLING_DY:
-            add_phases(room, planes, size)
-            if kind == FALLING_DY:
-                for i in range(3):
-                    for j in range(1, 3):
-                        fall(planes[3 * i + j], size - lead, 1)
-                        fall(planes[3 * j + i], size - lead, pitch)
+        for i in range(len(phases)):
+            even = pick(phases[i, 0], planes, 1, room)
+            split(room[i], even, pick(phases[i, 1], planes, 1, room), size)
+        add_up(sums, planes, 1, room, size - lead, pitch)
 
 
 @jit
@@ -154,19 +139,20 @@ def unpack(sums, s, length, images, k, layout, pitch, span, bias, room):
     """Write rows s, s + 4, .. of the sums, and a bias, to channel k of (n, K, H, W)."""
     N, K, H, W = images.shape
     pixels = images.reshape(-1)
-    kind, _, parts, down, across, matrix = layout
-    if kind == PHASES:
-        join(sums, s, room, length)
-    elif kind == GROWN_Y:
-        grow(sums, s, room, length)
-    elif kind == TILES:
+    _, parts, down, across, phases, more, matrix = layout
+    planes = sums[s:]
+    if len(matrix):
         untile(matrix, sums, s, room, length)
+    add_up(more, planes, ROWS, room, length, pitch)
+    for i in range(len(phases)):
+        even = pick(phases[i, 0], planes, ROWS, room)
+        join(room[i], even, pick(phases[i, 1], planes, ROWS, room), length)
     for n in range(N):
         image = (n * K + k) * H * W
         for i in range((H + down - 1) // down):
             at = across * (n * span + i * pitch)
             for j in range(len(parts)):
-                row = sums[s] if kind == PLAIN else room[j]
+                row = room[j] if across == 2 or len(matrix) else planes[0]
                 h = i * down + j  # the parts of a target begin with row 0, 1, ..
                 begin, end = image + h * W, image + H * W
                 if h < H:

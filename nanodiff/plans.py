@@ -19,46 +19,78 @@ from functools import cached_property, lru_cache
 import numpy as np
 
 from nanodiff import kernels
+from nanodiff.rows import FALLS
 from nanodiff.winograd import POINTS, matrices
 
 WIDEST = 9  # lines that the matrices of `winograd.py` have, or are filled up to
+ROOM = 10  # rows for the parts of a layout and for sums
 
 
 @dataclass(frozen=True, eq=False)
 class Layout:
-    """How a channel becomes planes.
+    """How a channel becomes planes, or planes a channel.
 
-    kind: of `kernels.py`. planes: strings of a channel. first: the row of the image
-    with which each part begins, to go on with every `down`-th. across: how many pixels
-    of a part are one of a plane. matrix: makes planes of parts, or parts of planes.
+    planes: strings of a channel. first: the row of the image with which each part
+    begins, to go on with every `down`-th. Then either `matrix` makes planes of parts,
+    or parts of planes; or two parts are `phases`, for each the rows of its even and of
+    its odd pixels, and `sums` are made: rows (target, a, b) that are a + b, or (target,
+    a, RIGHT or BELOW), by how much a falls. A row of the room is a negative number.
     """
 
-    kind: int
     planes: int
     first: tuple = (0,)
     down: int = 1
-    across: int = 1
-    matrix: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
+    phases: tuple = ()
+    sums: tuple = ()
+    matrix: np.ndarray = field(default_factory=lambda: np.zeros((0, WIDEST)))
 
     @lru_cache  # noqa: B019, layouts are few and stay
     def arrays(self, dtype):
         """What the kernels take for a layout of images of a dtype."""
-        first = np.array(self.first)
-        matrix = self.matrix.astype(dtype)
-        return self.kind, self.planes, first, self.down, self.across, matrix
+        return (
+            self.planes, np.array(self.first), self.down, self.across,
+            np.array(self.phases, np.int64).reshape(-1, 2),
+            np.array(self.sums, np.int64).reshape(-1, 3),
+            np.ascontiguousarray(self.matrix, dtype),
+        )  # fmt: skip
+
+    @property
+    def across(self):
+        """How many pixels of a part are one of a plane."""
+        return 2 if self.phases else 1
 
     def rooms(self, channels, length):
         """Shapes of the strings of channels and of their parts, enough for a matrix."""
         strings = max(channels * self.planes, kernels.ROWS * WIDEST)
-        return (strings, length), (max(len(self.first), WIDEST), self.across * length)
+        return (strings, length), (ROOM, self.across * length)
 
 
-PLAIN = Layout(kernels.PLAIN, 1)
-PHASES = Layout(kernels.PHASES, 4, (0, 1), down=2, across=2)
-GROWN_X = Layout(kernels.GROWN_X, 4)
-GROWN_DY = Layout(kernels.GROWN_DY, 9, (0, 1), down=2, across=2)
-FALLING_DY = Layout(kernels.FALLING_DY, 9, (0, 1), down=2, across=2)
-GROWN_Y = Layout(kernels.GROWN_Y, 9, (0, 1), down=2, across=2)
+def _phases(planes, phases, sums=()):
+    return Layout(planes, (0, 1), 2, phases, sums)
+
+
+RIGHT, BELOW = FALLS, FALLS + 1
+PLAIN = Layout(1)
+PHASES = _phases(4, ((0, 1), (2, 3)))
+# An image, and by how much it falls to the right, below, and both.
+GROWN_X = Layout(4, sums=((1, 0, RIGHT), (2, 0, BELOW), (3, 1, BELOW)))
+# (both, even, odd) rows by (both, even, odd) pixels, added up.
+GROWN_DY = _phases(9, ((4, 5), (7, 8)), (
+    (3, 4, 5), (6, 7, 8), (0, 3, 6), (1, 4, 7), (2, 5, 8),
+))  # fmt: skip
+# The same, but even and odd ones fall to the next of their kind.
+FALLING_DY = _phases(9, ((-2, -3), (-4, -5)), (
+    (-6, -2, -3), (-7, -2, RIGHT), (-8, -3, RIGHT),
+    (3, -6, BELOW), (4, -7, BELOW), (5, -8, BELOW),
+    (-2, -4, -5), (-3, -4, RIGHT), (-9, -5, RIGHT),
+    (6, -2, BELOW), (7, -3, BELOW), (8, -9, BELOW),
+    (0, -6, -2), (1, -7, -3), (2, -8, -9),
+))  # fmt: skip
+# Even pixels are level + left, odd ones level + right, in even and in odd rows.
+GROWN_Y = _phases(9, ((-2, -3), (-4, -5)), (
+    (-6, 0, 3), (-7, 1, 4), (-8, 2, 5), (-2, -6, -7), (-3, -6, -8),
+    (-6, 0, 6), (-7, 1, 7), (-8, 2, 8), (-4, -6, -7), (-5, -6, -8),
+))  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,20 +111,17 @@ class Plan:
     @cached_property
     def transposed(self):
         """The plan of the input gradient, for weights whose channels are swapped."""
-        if self.source.kind == kernels.TILES:  # correlate with the kernel turned round
+        if len(self.source.matrix):  # correlate with the kernel turned round
             layouts = self.source, self.target, self.slope
             return Plan(self.table, self.fold[:, ::-1], *layouts)
-        if self.source is GROWN_X:  # the slopes are those of dy, see `rows.fall`
-            table = tuple(
-                (0, i, i, -(i // 3 == 2), -(i % 3 == 2)) for i in range(len(self.fold))
-            )
-            return Plan(table, self.fold, FALLING_DY, PLAIN)
+        if self.source is GROWN_X:
+            return downsampling()
         table = tuple((p, i, o, -down, -right) for o, i, p, down, right in self.table)
         return Plan(table, self.fold, self.target, self.source)
 
     def grid(self, H, W):
         """Rows, columns and rows between images of the strings of H by W pixels."""
-        gap = int(self.source.kind != kernels.TILES)  # tiles hold their neighbours
+        gap = int(not len(self.source.matrix))  # tiles hold their neighbours
         return -(-H // self.source.down), -(-W // self.source.across), gap
 
 
@@ -118,18 +147,31 @@ def upsampling():
 
     Of three fine neighbours, two always lie on the same coarse pixel. Along one axis
 
-        y[2 i]     = w0 x[i - 1] + (w1 + w2) x[i] = W x[i] - w0 (x[i] - x[i - 1])
-        y[2 i + 1] = (w0 + w1) x[i] + w2 x[i + 1] = W x[i] + w2 (x[i + 1] - x[i])
+        y[2 i]     = w0 x[i - 1] + (w1 + w2) x[i] = W x[i] + w0 (x[i - 1] - x[i])
+        y[2 i + 1] = (w0 + w1) x[i] + w2 x[i + 1] = W x[i] - w2 (x[i] - x[i + 1])
 
-    with W = w0 + w1 + w2: three products for two pixels, so nine for four, and the
-    slopes of x take no product.
+    with W = w0 + w1 + w2: three products for two pixels, so nine for four, and by how
+    much x falls takes no product.
     """
-    fold = np.array([[1, 1, 1], [-1, 0, 0], [0, 0, 1]])  # W, -w0, w2
     table = []
     for index, (a, b) in enumerate(np.ndindex(3, 3)):
-        plane = 2 * (a > 0) + (b > 0)  # x or a slope of it; that of i - 1 for w0
+        plane = 2 * (a > 0) + (b > 0)  # x or a fall of it; from i - 1 for w0
         table.append((index, index, plane, -(a == 1), -(b == 1)))
+    fold = np.array([[1, 1, 1], [1, 0, 0], [0, 0, -1]])  # W, w0, -w2
     return Plan(tuple(table), np.kron(fold, fold), GROWN_X, GROWN_Y, GROWN_DY)
+
+
+@lru_cache
+def downsampling():
+    """The plan of the input gradient of `upsampling`, which falls where x did.
+
+    dx[i] = W (dy[2 i] + dy[2 i + 1]) - w0 (dy[2 i] - dy[2 i + 2])
+            + w2 (dy[2 i - 1] - dy[2 i + 1])
+    """
+    shift = (0, 0, -1)
+    table = [(0, 3 * a + b, 3 * a + b, shift[a], shift[b]) for a, b in np.ndindex(3, 3)]
+    fold = np.array([[1, 1, 1], [-1, 0, 0], [0, 0, 1]])
+    return Plan(tuple(table), np.kron(fold, fold), FALLING_DY, PLAIN)
 
 
 @lru_cache
@@ -142,16 +184,9 @@ def tiled(rows):
     m = min(POINTS, key=lambda m: -(-rows // m) * (m + 2))
     A, G, B = matrices(POINTS[m], m, 3)
     n = m + 2
-    wide = (0, 0), (0, WIDEST)  # filled up with zeros
-    x = Layout(
-        kernels.TILES, n, tuple(range(-1, m + 1)), m,
-        matrix=np.pad(B.T, wide)[:, :WIDEST],
-    )  # fmt: skip
-    dy = Layout(
-        kernels.TILES, n, tuple(range(m)), m, matrix=np.pad(A, wide)[:, :WIDEST]
-    )
-    y = Layout(
-        kernels.TILES, n, tuple(range(m)), m, matrix=np.pad(A.T, wide)[:, :WIDEST]
-    )
+    A, B, A_ = (np.pad(M, ((0, 0), (0, WIDEST - M.shape[1]))) for M in (A, B.T, A.T))
+    x = Layout(n, tuple(range(-1, m + 1)), m, matrix=B)
+    dy = Layout(n, tuple(range(m)), m, matrix=A)
+    y = Layout(n, tuple(range(m)), m, matrix=A_)
     table = [(i, 3 * i + s, i, 0, s - 1) for i in range(n) for s in range(3)]
     return Plan(tuple(table), np.kron(G, np.eye(3)), x, y, dy)

@@ -1,4 +1,4 @@
-"""Numba loops over rows for `kernels.py`: zeros, sums, phases, slopes, tiles.
+"""Numba loops over rows for `kernels.py`: zeros, sums, phases, tiles.
 
 After a change here, touch `kernels.py`: Numba's cache watches the file of the caller.
 
@@ -10,6 +10,7 @@ from numpy import uint64
 
 FAST = {"reassoc", "contract", "nsz"}  # as in `kernels.py`
 jit = numba.njit(fastmath=FAST, cache=True, error_model="numpy")
+FALLS = 1000  # in place of a row: see `add_up`
 ONE = uint64(1)
 ROWS = 4  # of sums beside each other: `kernels.py` has four output channels at a time
 
@@ -43,74 +44,39 @@ def add_sums(images, totals):
 
 
 @jit
-def split(rows, planes, size):
-    """Four planes: even and odd pixels of the even rows, then of the odd rows."""
-    for i in range(2):
-        row, even, odd = rows[i], planes[2 * i], planes[2 * i + 1]
-        for p in range(uint64(size)):
-            even[p] = row[p + p]
-            odd[p] = row[p + p + ONE]
-
-
-@jit
-def join(sums, s, rows, size):
-    """Even and odd rows from their planes, which are rows s, s + 4 .. of sums."""
-    for i in range(2):
-        row, even, odd = rows[i], sums[s + 2 * i * ROWS], sums[s + (2 * i + 1) * ROWS]
-        for p in range(uint64(size)):
-            row[p + p] = even[p]
-            row[p + p + ONE] = odd[p]
-
-
-@jit
-def slopes(planes, size, pitch):
-    """From plane 0, x: by how much it rises to the right, below, and both at once."""
-    x, right, below, both = planes[0], planes[1], planes[2], planes[3]
-    step = uint64(pitch)
+def split(row, even, odd, size):
+    """Even and odd pixels of a row, each side by side."""
     for p in range(uint64(size)):
-        right[p] = x[p + ONE] - x[p]
-        below[p] = x[p + step] - x[p]
+        even[p] = row[p + p]
+        odd[p] = row[p + p + ONE]
+
+
+@jit
+def join(row, even, odd, size):
+    """A row from its even and its odd pixels."""
     for p in range(uint64(size)):
-        both[p] = x[p] + x[p + step + ONE] - x[p + ONE] - x[p + step]
+        row[p + p] = even[p]
+        row[p + p + ONE] = odd[p]
 
 
 @jit
-def add_phases(rows, planes, size):
-    """Nine planes: (both, even, odd rows) by (both, even, odd pixels), added up."""
-    for i in range(1, 3):
-        row, even, odd = rows[i - 1], planes[3 * i + 1], planes[3 * i + 2]
-        both = planes[3 * i]
-        for p in range(uint64(size)):
-            even[p] = row[p + p]
-            odd[p] = row[p + p + ONE]
-        for p in range(uint64(size)):
-            both[p] = even[p] + odd[p]
-    for j in range(3):
-        both, even, odd = planes[j], planes[3 + j], planes[6 + j]
-        for p in range(uint64(size)):
-            both[p] = even[p] + odd[p]
+def pick(i, planes, step, room):
+    """Row i: that of a plane, or for i < 0 that of the room."""
+    return planes[i * step] if i >= 0 else room[-i]
 
 
 @jit
-def fall(plane, size, step):
-    """Replace each pixel by how much it falls to the one `step` further on."""
-    far = uint64(step)
-    for p in range(uint64(size)):
-        plane[p] -= plane[p + far]
-
-
-@jit
-def grow(sums, s, rows, size):
-    """Even and odd rows from nine planes, which are rows s, s + 4 .. of sums."""
-    level, to_left, to_right = sums[s], sums[s + ROWS], sums[s + 2 * ROWS]
-    for i in range(2):
-        k = s + 3 * (i + 1) * ROWS
-        row, level_i = rows[i], sums[k]
-        left_i, right_i = sums[k + ROWS], sums[k + 2 * ROWS]
+def add_up(sums, planes, step, room, size, pitch):
+    """Rows (target, a, b) that are a + b, or how much a falls: to the right, below."""
+    for n in range(len(sums)):
+        target = pick(sums[n, 0], planes, step, room)
+        falls, one = sums[n, 2] >= FALLS, target.dtype.type(1)
+        a = pick(sums[n, 1], planes, step, room)
+        b = pick(sums[n, 1 if falls else 2], planes, step, room)
+        far = uint64(pitch if sums[n, 2] > FALLS else falls)
+        sign = -one if falls else one
         for p in range(uint64(size)):
-            height = level[p] + level_i[p]
-            row[p + p] = height + to_left[p] + left_i[p]
-            row[p + p + ONE] = height + to_right[p] + right_i[p]
+            target[p] = a[p] + sign * b[p + far]
 
 
 @jit
@@ -118,28 +84,22 @@ def tile(matrix, rows, planes, size):
     """Planes are a matrix (planes, 9) of `winograd.py` times the first nine rows.
 
     Points come as p, -p, whose lines of the matrix differ in the signs of the odd rows
-    only: two planes at once. Each point that is left over has a loop of its own.
+    only: two planes at once. For a point that is left over, the second is a spare row.
     """
     x0, x1, x2, x3, x4 = rows[0], rows[1], rows[2], rows[3], rows[4]
     x5, x6, x7, x8 = rows[5], rows[6], rows[7], rows[8]
-    pairs = (len(matrix) - 1) // 2
-    for k in range(len(matrix)):
-        w = matrix[k]
+    k, pairs = 0, (len(matrix) - 1) // 2
+    while k < len(matrix):
+        w, plus = matrix[k], planes[k]
+        minus = planes[k + 1] if k < 2 * pairs else rows[9]
         w0, w1, w2, w3, w4 = w[0], w[1], w[2], w[3], w[4]
         w5, w6, w7, w8 = w[5], w[6], w[7], w[8]
-        if k >= 2 * pairs:
-            plane = planes[k]
-            for p in range(uint64(size)):
-                total = w0 * x0[p] + w1 * x1[p] + w2 * x2[p] + w3 * x3[p] + w4 * x4[p]
-                total += w5 * x5[p] + w6 * x6[p] + w7 * x7[p] + w8 * x8[p]
-                plane[p] = total
-        elif k % 2 == 0:
-            plus, minus = planes[k], planes[k + 1]
-            for p in range(uint64(size)):
-                even = w0 * x0[p] + w2 * x2[p] + w4 * x4[p] + w6 * x6[p]
-                odd = w1 * x1[p] + w3 * x3[p] + w5 * x5[p] + w7 * x7[p]
-                plus[p] = even + odd
-                minus[p] = even - odd
+        for p in range(uint64(size)):
+            even = w0 * x0[p] + w2 * x2[p] + w4 * x4[p] + w6 * x6[p] + w8 * x8[p]
+            odd = w1 * x1[p] + w3 * x3[p] + w5 * x5[p] + w7 * x7[p]
+            plus[p] = even + odd
+            minus[p] = even - odd
+        k += 2 if k < 2 * pairs else 1
 
 
 @jit

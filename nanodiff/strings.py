@@ -115,7 +115,8 @@ def _frame(N, rows, columns, gap):
     group = min(sizes, key=lambda group: (images_in_turn(group), -group))
     group = min(group, N)
     lead, body = _whole(pitch + 1), _whole(group * span)
-    return (group, lead, pitch, span), lead + body + lead, body
+    # rows of sums are read in eights, beyond their end
+    return (group, lead, pitch, span), lead + body + lead, body + kernels.LANES
 
 
 @lru_cache(maxsize=256)
