@@ -12,19 +12,22 @@ from threadpoolctl import threadpool_info
 PAUSE = 0.02  # seconds between two sides, so that spinning BLAS threads fall asleep
 
 
-def alternate(sides, rounds=15, warmup=3):
+def alternate(sides, rounds=15, warmup=3, repeats=1):
     """Run the sides {name: function} in turn, A B A B ..., and return {name: seconds}.
 
     Each value is an array of `rounds` times; the first `warmup` rounds are not counted.
+    repeats: calls in a row, of which the mean counts; for what takes few milliseconds,
+    or the threads' waking up would be a good part of it.
     """
     times = {name: [] for name in sides}
     for i in range(warmup + rounds):
         for name, run in sides.items():
             time.sleep(PAUSE)
             start = time.perf_counter()
-            run()
+            for _ in range(repeats):
+                run()
             if i >= warmup:
-                times[name].append(time.perf_counter() - start)
+                times[name].append((time.perf_counter() - start) / repeats)
     return {name: np.array(values) for name, values in times.items()}
 
 
