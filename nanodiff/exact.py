@@ -99,12 +99,14 @@ def ddpm_moments(schedule, mean, std, variance="beta_tilde"):
     """Return mean and variance of DDPM's x_0 for data N(mean, std^2), as floats.
 
     By Algorithm 2's line x_{t-1} = (x_t - beta / b eps) / sqrt(alpha) + sigma z, from
-    x_T of N(0, 1). variance: "beta_tilde" or "beta".
+    x_T of N(0, 1). variance: "beta_tilde" or "beta"; anything else raises ValueError.
 
     >>> from nanodiff.schedule import linear
     >>> [round(float(m), 4) for m in ddpm_moments(linear(1000), 3.0, 0.5)]
     [3.0, 0.2461]
     """
+    if variance not in ("beta_tilde", "beta"):
+        raise ValueError(f'variance is {variance!r}, expected "beta_tilde" or "beta"')
     m, v = 0.0, 1.0
     for t in range(schedule.T, 0, -1):
         slope, level = _eps_line(schedule, mean, std, t)
