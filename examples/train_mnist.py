@@ -1,6 +1,6 @@
 """Train a small U-Net on MNIST, then draw the digits that it makes.
 
-python examples/train_mnist.py             about six minutes on two cores
+python examples/train_mnist.py             about four minutes on two cores
 python examples/train_mnist.py --quick     a try-out of under a minute; it draws mush
 """
 
