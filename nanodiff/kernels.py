@@ -45,7 +45,7 @@ from nanodiff.rows import (
     split,
     tile,
     untile,
-)  # fmt: skip
+)
 
 # fastmath without "nnan" and "ninf": a NaN must stay visible to the training loop.
 # Reassociation lets sums run in vector lanes; contraction makes multiply-adds.

@@ -47,6 +47,27 @@ def test_convolution_of_many_images_equals_einsum(rng):
     np.testing.assert_allclose(conv(x), expected, rtol=0, atol=3e-5)
 
 
+@pytest.mark.parametrize("make", [Conv2d, Downsample, Upsample])
+def test_gradients_of_many_images_leave_none_out(make, rng):
+    # at least nine strings, for eight partial sums of the weight gradient
+    layer = make(3, 4, rng=rng).cast(np.float64)
+    x = rng.standard_normal((45, 3, 14, 28))
+    y = layer(x)
+    dy = rng.standard_normal(y.shape)
+    dx = layer.backward(dy)
+    np.testing.assert_allclose(layer.db, dy.sum((0, 2, 3)), rtol=1e-9)
+    np.testing.assert_allclose(np.vdot(layer.w, layer.dw), np.vdot(y, dy), rtol=1e-9)
+    np.testing.assert_allclose(np.vdot(x, dx), np.vdot(y, dy), rtol=1e-9)
+
+
+@given(st.integers(1, 300), sizes, st.integers(1, 40), st.sampled_from([0, 1]))
+def test_a_row_of_sums_may_be_read_in_eights_to_its_end(N, rows, columns, gap):
+    (group, lead, pitch, span), length, sums = strings._frame(N, rows, columns, gap)
+    last = (group - 1) * span + (rows - 1) * pitch
+    assert last + -(-columns // 8) * 8 <= sums
+    assert lead + group * span + lead <= length and pitch + 1 <= lead
+
+
 @given(sizes, sizes, sizes, sizes, sizes, seeds)
 def test_upsample_is_nearest_neighbours_and_a_convolution(N, C, K, H, W, seed):
     rng = np.random.default_rng(seed)
