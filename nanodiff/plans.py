@@ -179,7 +179,7 @@ def tiled(rows):
     """The plan of a 3x3 convolution with few products: Winograd's, along rows.
 
     For m rows of y, a column of 3 taps is m + 2 products of sums of rows, not 3 m. m is
-    what suits the number of rows: 7 for 28, 14 and 7, but 4 for 32, 16 and 8.
+    what suits the number of rows: 7 for 28, 14 and 7, but 4 for 16, 8 and 4.
     """
     m = min(POINTS, key=lambda m: -(-rows // m) * (m + 2))
     A, G, B = matrices(POINTS[m], m, 3)
