@@ -23,7 +23,7 @@ from nanodiff.rows import FALLS
 from nanodiff.winograd import POINTS, matrices
 
 WIDEST = 9  # lines that the matrices of `winograd.py` have, or are filled up to
-ROOM = 10  # rows for the parts of a layout and for sums
+ROOM = 10  # rows for the parts of a layout and for sums; the last is `tile`'s spare one
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +74,7 @@ PLAIN = Layout(1)
 PHASES = _phases(4, ((0, 1), (2, 3)))
 # An image, and by how much it falls to the right, below, and both.
 GROWN_X = Layout(4, sums=((1, 0, RIGHT), (2, 0, BELOW), (3, 1, BELOW)))
-# (both, even, odd) rows by (both, even, odd) pixels, added up.
+# Plane 3 a + b: a of (both, even, odd) rows by b of (both, even, odd) pixels, added up.
 GROWN_DY = _phases(9, ((4, 5), (7, 8)), (
     (3, 4, 5), (6, 7, 8), (0, 3, 6), (1, 4, 7), (2, 5, 8),
 ))  # fmt: skip
@@ -86,7 +86,8 @@ FALLING_DY = _phases(9, ((-2, -3), (-4, -5)), (
     (6, -2, BELOW), (7, -3, BELOW), (8, -9, BELOW),
     (0, -6, -2), (1, -7, -3), (2, -8, -9),
 ))  # fmt: skip
-# Even pixels are level + left, odd ones level + right, in even and in odd rows.
+# Of nine products, rows 0 and a = 1, 2 are added: (level -6, left -7, right -8). Then
+# even pixels are level + left and odd ones level + right, in even and in odd rows.
 GROWN_Y = _phases(9, ((-2, -3), (-4, -5)), (
     (-6, 0, 3), (-7, 1, 4), (-8, 2, 5), (-2, -6, -7), (-3, -6, -8),
     (-6, 0, 6), (-7, 1, 7), (-8, 2, 8), (-4, -6, -7), (-5, -6, -8),
@@ -184,9 +185,11 @@ def tiled(rows):
     m = min(POINTS, key=lambda m: -(-rows // m) * (m + 2))
     A, G, B = matrices(POINTS[m], m, 3)
     n = m + 2
-    A, B, A_ = (np.pad(M, ((0, 0), (0, WIDEST - M.shape[1]))) for M in (A, B.T, A.T))
-    x = Layout(n, tuple(range(-1, m + 1)), m, matrix=B)
-    dy = Layout(n, tuple(range(m)), m, matrix=A)
-    y = Layout(n, tuple(range(m)), m, matrix=A_)
+
+    def layout(rows, matrix):  # as many columns as the kernels read
+        wide = np.pad(matrix, ((0, 0), (0, WIDEST - matrix.shape[1])))
+        return Layout(n, tuple(rows), m, matrix=wide)
+
+    x, y, dy = layout(range(-1, m + 1), B.T), layout(range(m), A.T), layout(range(m), A)
     table = [(i, 3 * i + s, i, 0, s - 1) for i in range(n) for s in range(3)]
     return Plan(tuple(table), np.kron(G, np.eye(3)), x, y, dy)

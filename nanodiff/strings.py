@@ -108,8 +108,8 @@ def _frame(N, rows, columns, gap):
     best = PIXELS / span
     sizes = range(max(1, int(best / 1.5)), max(1, int(best * 1.5)) + 1)
 
-    def images_in_turn(group):  # for one of two cores, which share a single string
-        strings = -(-N // group)
+    def images_in_turn(group):  # for one of two cores
+        strings = -(-N // group)  # a single one is shared, but laid out by both: 0.6
         return 0.6 * N if strings == 1 else -(-strings // 2) * group
 
     group = min(sizes, key=lambda group: (images_in_turn(group), -group))

@@ -49,7 +49,7 @@ def test_convolution_of_many_images_equals_einsum(rng):
 
 @pytest.mark.parametrize("make", [Conv2d, Downsample, Upsample])
 def test_gradients_of_many_images_leave_none_out(make, rng):
-    # at least nine strings, for eight partial sums of the weight gradient
+    # at least eight strings, one for each partial sum of the weight gradient
     layer = make(3, 4, rng=rng).cast(np.float64)
     x = rng.standard_normal((45, 3, 14, 28))
     y = layer(x)
