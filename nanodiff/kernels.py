@@ -142,7 +142,7 @@ def unpack(sums, s, length, images, k, layout, pitch, span, bias, room):
     _, parts, down, across, phases, more, matrix = layout
     planes = sums[s:]
     if len(matrix):
-        untile(matrix, planes, room, length)
+        untile(matrix, sums, s, room, length)
     add_up(more, planes, ROWS, room, length, pitch)
     for i in range(len(phases)):
         even = pick(phases[i, 0], planes, ROWS, room)

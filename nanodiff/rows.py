@@ -103,11 +103,11 @@ def tile(matrix, rows, planes, size):
 
 
 @jit
-def untile(matrix, sums, rows, size):
-    """Rows are a matrix (rows, 9) times planes, which are rows 0, 4 .. of sums."""
-    s0, s1, s2 = sums[0], sums[ROWS], sums[2 * ROWS]
-    s3, s4, s5 = sums[3 * ROWS], sums[4 * ROWS], sums[5 * ROWS]
-    s6, s7, s8 = sums[6 * ROWS], sums[7 * ROWS], sums[8 * ROWS]
+def untile(matrix, sums, s, rows, size):
+    """Rows are a matrix (rows, 9) times planes, which are rows s, s + 4 .. of sums."""
+    s0, s1, s2 = sums[s], sums[s + ROWS], sums[s + 2 * ROWS]
+    s3, s4, s5 = sums[s + 3 * ROWS], sums[s + 4 * ROWS], sums[s + 5 * ROWS]
+    s6, s7, s8 = sums[s + 6 * ROWS], sums[s + 7 * ROWS], sums[s + 8 * ROWS]
     for i in range(len(matrix)):
         w, row = matrix[i], rows[i]
         w0, w1, w2, w3, w4 = w[0], w[1], w[2], w[3], w[4]
