@@ -2,6 +2,7 @@
 
 python examples/train_mnist.py             about four minutes on two cores
 python examples/train_mnist.py --quick     a try-out of under a minute; it draws mush
+python examples/train_mnist.py --start mnist    goes on from the digits of the package
 """
 
 import argparse
@@ -11,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from nanodiff import data, ddim, ddpm, viz
+from nanodiff import data, ddim, ddpm, trained, viz
 from nanodiff.guidance import guide
 from nanodiff.prediction import KINDS
 from nanodiff.run import Run
@@ -33,6 +34,10 @@ def options():
     add("--schedule", choices=NAMED, default="linear", help="of the noise")
     add("--channels", type=int, nargs="+", default=[32, 64, 64], help="of each level")
     add("--predicts", choices=KINDS, default="v", help="what the network learns to say")
+    add("--focus", type=float, nargs=3, metavar=("SHARE", "FIRST", "LAST"),
+        help="draw so many of the times from FIRST..LAST")  # fmt: skip
+    add("--start", help="mnist, or the path of a checkpoint: go on with its weights, "
+        "T, schedule and channels, as a new run")  # fmt: skip
     add("--seed", type=int, default=0, help="of weights, batches, noise and samples")
     add("--every", type=int, default=1000, help="steps from sheet to sheet")
     add("--data", help="folder of official MNIST files (default: 10,000 digits)")
@@ -42,6 +47,22 @@ def options():
     if args.quick:
         args.steps, args.batch, args.T, args.every = 8, 8, 25, 4
     return args
+
+
+def begin(args):
+    """A new run, as the options say."""
+    focus = args.focus and (args.focus[0], int(args.focus[1]), int(args.focus[2]))
+    recipe = Recipe(
+        args.steps, args.batch, args.lr, warmup=min(50, args.steps // 2),
+        predicts=args.predicts, focus=focus,
+    )  # fmt: skip
+    if args.start:
+        found = trained.pretrained(args.start)
+        return Run.beginning_with(found, recipe, seed=args.seed)
+    return Run(
+        recipe, args.T, args.schedule,
+        seed=args.seed, context_features=10, channels=args.channels,
+    )  # fmt: skip
 
 
 def draw(run, out, rows=4):
@@ -70,12 +91,7 @@ def main():
     if args.resume:
         run = Run.resume(path)
     else:
-        warmup = min(50, args.steps // 2)
-        recipe = Recipe(args.steps, args.batch, args.lr, warmup, predicts=args.predicts)
-        run = Run(
-            recipe, args.T, args.schedule,
-            seed=args.seed, context_features=10, channels=args.channels,
-        )  # fmt: skip
+        run = begin(args)
     images, labels = data.mnist(folder=args.data)
     run.learn(
         images, data.one_hot(labels), path, args.every, lambda run: draw(run, args.out)

@@ -38,6 +38,23 @@ class Run:
         self.adam, self.ema = Adam(params), EMA(params)
 
     @classmethod
+    def beginning_with(cls, found, recipe, *, seed):
+        """Return a new run of the network, noise and weights of a `Pretrained`.
+
+        Raises ValueError if the recipe predicts something else than the network does.
+        """
+        about = found.about
+        if recipe.predicts != about["recipe"]["predicts"]:
+            raise ValueError(
+                f"recipe predicts {recipe.predicts!r}, expected what the network was "
+                f"trained for, {about['recipe']['predicts']!r}"
+            )
+        run = cls(recipe, about["T"], about["schedule"], seed=seed, **about["unet"])
+        params = run.model.load(found.model.named_params()).named_params()
+        run.ema = EMA(params)  # of these weights, not of the random ones
+        return run
+
+    @classmethod
     def resume(cls, path):
         """Return the run that was saved in a checkpoint."""
         found = checkpoint.load(path)

@@ -1,6 +1,6 @@
 """The training loop: show the network noisy images, ask for the noise, improve it.
 
-    repeat: x0 from the data, t uniform in 1..T, eps standard normal
+    repeat: x0 from the data, t in 1..T, eps standard normal
             a step down the gradient of mean (eps - model(x_t, t))^2,
             x_t = sqrt(alpha_bar_t) x0 + sqrt(1 - alpha_bar_t) eps
 
@@ -26,7 +26,9 @@ class Recipe:
     `warmup` steps and then falling to 0 as a cosine. drop: the share of contexts that
     are set to zero, so that the network also learns to do without (Ho, Salimans 2022,
     arXiv 2207.12598, Algorithm 1). max_norm: longer gradients are shortened to it.
-    predicts: what the network learns to say, "eps", "x0" or "v".
+    predicts: what the network learns to say, "eps", "x0" or "v". focus: (share, first,
+    last), the share of times that are drawn from first..last; the others, and without a
+    focus all, are uniform in 1..T.
 
     Raises ValueError if a value is out of its range.
     """
@@ -38,6 +40,7 @@ class Recipe:
     drop: float = 0.1
     max_norm: float = 1.0
     predicts: str = "eps"
+    focus: tuple | None = None
 
     def __post_init__(self):
         for name in ("steps", "batch", "lr", "max_norm"):
@@ -51,6 +54,13 @@ class Recipe:
             raise ValueError(f"drop is {self.drop}, expected 0..1")
         if self.predicts not in KINDS:
             raise ValueError(f"predicts is {self.predicts!r}, expected one of {KINDS}")
+        if self.focus is not None:
+            share, first, last = self.focus
+            if not (0 <= share <= 1 and 1 <= first <= last):
+                raise ValueError(
+                    f"focus is {self.focus}, expected (share, first, last) with "
+                    f"0 <= share <= 1 and 1 <= first <= last"
+                )
 
 
 def train(model, schedule, images, context, recipe, *, rng, adam, ema, first=0):
@@ -64,15 +74,18 @@ def train(model, schedule, images, context, recipe, *, rng, adam, ema, first=0):
     What rng, adam, ema and the model hold after step k is all that step k + 1 depends
     on: a run may stop there and go on with first = k + 1, bit for bit.
 
-    Raises ValueError if images and context differ in number, and FloatingPointError,
-    before any weight has changed, if the loss or a gradient is not finite.
+    Raises ValueError if images and context differ in number or the recipe's focus is
+    not within 1..T, and FloatingPointError, before any weight has changed, if the loss
+    or a gradient is not finite.
     """
     if context is not None and len(context) != len(images):
         raise ValueError(f"context has {len(context)} rows, expected {len(images)}")
+    if recipe.focus is not None and recipe.focus[2] > schedule.T:
+        raise ValueError(f"focus is {recipe.focus}, expected times in 1..{schedule.T}")
     grads = model.named_grads()
     for step in range(first, recipe.steps):
         i = rng.integers(len(images), size=recipe.batch)
-        x0, t = images[i], rng.integers(1, schedule.T + 1, size=recipe.batch)
+        x0, t = images[i], _times(schedule.T, recipe, rng)
         eps = rng.standard_normal(x0.shape).astype(x0.dtype)
         given = None if context is None else _drop(context[i], recipe.drop, rng)
 
@@ -90,6 +103,16 @@ def train(model, schedule, images, context, recipe, *, rng, adam, ema, first=0):
         adam.step(grads, learning_rate(step, recipe.steps, recipe.lr, recipe.warmup))
         ema.update()
         yield step, loss
+
+
+def _times(T, recipe, rng):
+    """The times of a batch, (batch,)."""
+    t = rng.integers(1, T + 1, size=recipe.batch)
+    if recipe.focus is None:
+        return t
+    share, first, last = recipe.focus
+    focused = rng.integers(first, last + 1, size=recipe.batch)
+    return np.where(rng.random(recipe.batch) < share, focused, t)
 
 
 def _drop(context, share, rng):
