@@ -23,13 +23,14 @@ A channel may become several strings, its planes, by way of its parts, which are
 of every second, fourth or seventh row: even and odd pixels, sums of rows or of pixels.
 `plans.py` says which and what for.
 
-Shapes: images (n, C, H, W), strings (C * planes, length), sums (planes * 4, length).
-Taps are offset (planes, M), of which a plane has counts (planes,). Their weights are in
-blocks (planes, K/4, M/3, 12), of 4 output channels by 3 taps, zero where K or M is no
-multiple. A layout is (planes, first row of each part, rows from one of a part to the
-next, pixels of a part for one of a plane; phases (2, 2), for each part the rows of its
-even and of its odd pixels; sums (n, 3) and matrix: see `add_up` and `tile`). Scratch
-(strings, room for their parts, sums, room) has one row per thread.
+Shapes: images (n, C, H, W), strings (C * planes, length), sums (4 * planes, length).
+Taps are offset (taps, M), of which a plane has those from starts[plane] on; M counts
+channels, and columns. Their weights are in blocks (taps, K/4, M/3, 12), of 4 output
+channels by 3 of the M, zero where K or M is no multiple. A layout is (planes, first row
+of each part, rows from one of a part to the next, pixels of a part for one of a plane;
+phases (2, 2), for each part the rows of its even and of its odd pixels; sums (n, 3) and
+matrix: see `add_up` and `tile`). Scratch (strings, room for their parts, sums, room)
+has one row per thread.
 """
 
 import numba
@@ -37,6 +38,7 @@ from numpy import uint64
 
 from nanodiff.rows import (
     add,
+    add_rows,
     add_sums,
     add_up,
     clear,
@@ -129,24 +131,26 @@ def pack(images, strings, layout, lead, pitch, span, room):
         if len(matrix):
             tile(matrix, room, planes, size)
         for i in range(len(phases)):
-            even = pick(phases[i, 0], planes, 1, room)
-            split(room[i], even, pick(phases[i, 1], planes, 1, room), size)
-        add_up(sums, planes, 1, room, size - lead, pitch)
+            even, odd = (
+                pick(phases[i, 0], planes, room),
+                pick(phases[i, 1], planes, room),
+            )
+            split(room[i], even, odd, size)
+        add_up(sums, planes, room, size - lead, pitch)
 
 
 @jit
-def unpack(sums, s, length, images, k, layout, pitch, span, bias, room):
-    """Write rows s, s + 4, .. of the sums, and a bias, to channel k of (n, K, H, W)."""
+def unpack(planes, length, images, k, layout, pitch, span, bias, room):
+    """Write the planes of sums, and a bias, to channel k of (n, K, H, W)."""
     N, K, H, W = images.shape
     pixels = images.reshape(-1)
-    _, parts, down, across, phases, more, matrix = layout
-    planes = sums[s:]
+    _, parts, down, across, phases, sums, matrix = layout
     if len(matrix):
-        untile(matrix, sums, s, room, length)
-    add_up(more, planes, ROWS, room, length, pitch)
+        untile(matrix, planes, room, length)
+    add_up(sums, planes, room, length, pitch)
     for i in range(len(phases)):
-        even = pick(phases[i, 0], planes, ROWS, room)
-        join(room[i], even, pick(phases[i, 1], planes, ROWS, room), length)
+        even, odd = pick(phases[i, 0], planes, room), pick(phases[i, 1], planes, room)
+        join(room[i], even, odd, length)
     for n in range(N):
         image = (n * K + k) * H * W
         for i in range((H + down - 1) // down):
@@ -160,18 +164,20 @@ def unpack(sums, s, length, images, k, layout, pitch, span, bias, room):
 
 
 @inline
-def add_products(sums, length, string, offset, m, w):
-    """Add to four rows of sums the 4 x 3 weights w times three slices."""
+def add_products(sums, row, step, length, string, offset, m, w):
+    """Add to rows row, row + step .. of sums the 4 x 3 weights w times three slices."""
     # Scalars, not w[i]: the compiler must not fear that the sums overwrite them.
     w00, w01, w02, w10, w11, w12 = w[0], w[1], w[2], w[3], w[4], w[5]
     w20, w21, w22, w30, w31, w32 = w[6], w[7], w[8], w[9], w[10], w[11]
     o0, o1, o2 = uint64(offset[m]), uint64(offset[m + 1]), uint64(offset[m + 2])
+    r0, r1 = uint64(row), uint64(row + step)
+    r2, r3 = uint64(row + 2 * step), uint64(row + 3 * step)
     for p in range(uint64(length)):
         x0, x1, x2 = string[o0 + p], string[o1 + p], string[o2 + p]
-        sums[uint64(0), p] += w00 * x0 + w01 * x1 + w02 * x2
-        sums[uint64(1), p] += w10 * x0 + w11 * x1 + w12 * x2
-        sums[uint64(2), p] += w20 * x0 + w21 * x1 + w22 * x2
-        sums[uint64(3), p] += w30 * x0 + w31 * x1 + w32 * x2
+        sums[r0, p] += w00 * x0 + w01 * x1 + w02 * x2
+        sums[r1, p] += w10 * x0 + w11 * x1 + w12 * x2
+        sums[r2, p] += w20 * x0 + w21 * x1 + w22 * x2
+        sums[r3, p] += w30 * x0 + w31 * x1 + w32 * x2
 
 
 @inline
@@ -207,8 +213,8 @@ def correlate(x, blocks, taps, bias, plus, y, source, target, frame, scratch):
     plus has y's shape, or size 0 for none.
     """
     N, K = x.shape[0], y.shape[1]
-    (offset, counts), (group, lead, pitch, span) = taps, frame
-    count = (N + group - 1) // group
+    (offset, starts), (group, lead, pitch, span) = taps, frame
+    planes, count = len(starts) - 1, (N + group - 1) // group
     # A single string is laid out twice, so that two threads share its channels.
     shares = 2 if count == 1 and K > ROWS else 1
     for b in numba.prange(count * shares):
@@ -221,15 +227,17 @@ def correlate(x, blocks, taps, bias, plus, y, source, target, frame, scratch):
         string = strings.reshape(-1)
         length = ((last - first) * span + LANES - 1) // LANES * LANES
         for k in range(b % shares * ROWS, K, shares * ROWS):
-            clear(sums[: len(offset) * ROWS], length)
-            for plane in range(len(offset)):
-                rows = sums[plane * ROWS : (plane + 1) * ROWS]
-                for m in range(0, counts[plane], TAPS):
-                    w = blocks[plane, k // ROWS, m // TAPS]
-                    add_products(rows, length, string, offset[plane], m, w)
+            clear(sums[: planes * ROWS], length)
+            for plane in range(planes):
+                for tap in range(starts[plane], starts[plane + 1]):
+                    for j in range(blocks.shape[2]):
+                        add_products(
+                            sums, plane, planes, length, string,
+                            offset[tap], j * TAPS, blocks[tap, k // ROWS, j],
+                        )  # fmt: skip
             for i in range(min(ROWS, K - k)):
                 unpack(
-                    sums, i, length, y[first:last], k + i, target,
+                    sums[i * planes :], length, y[first:last], k + i, target,
                     pitch, span, bias[k + i], sums_room,
                 )  # fmt: skip
                 if plus.size:
@@ -237,19 +245,26 @@ def correlate(x, blocks, taps, bias, plus, y, source, target, frame, scratch):
 
 
 @parallel
-def correlate_weight(x, dy, taps, dblocks, dbias, source, target, frame, scratch):
-    """Add the gradients of `correlate`'s blocks and bias, in partial sums."""
+def correlate_weight(
+    x, dy, taps, parts, dblocks, dbias, source, target, frame, scratch
+):
+    """Write the gradient of `correlate`'s blocks; of the bias, add it in as many parts.
+
+    parts: room for the gradient of each part of the images.
+    """
     # A fixed number of parts, each in a fixed order: the bits do not depend on threads.
-    N, K, parts = x.shape[0], dy.shape[1], dblocks.shape[0]
-    (offset, counts), (group, lead, pitch, span) = taps, frame
-    planes, count = len(offset), (N + group - 1) // group
-    for part in numba.prange(parts):
+    N, K, count = x.shape[0], dy.shape[1], len(parts)
+    (offset, starts), (group, lead, pitch, span) = taps, frame
+    planes, strings = len(starts) - 1, (N + group - 1) // group
+    for part in numba.prange(count):
+        clear(parts[part], parts.shape[2])
+        sums = parts[part].reshape(dblocks.shape)
         thread = numba.get_thread_id()
         x_strings, room = scratch[0][thread], scratch[1][thread]
         dy_strings, dy_room = scratch[2][thread], scratch[3][thread]
         string, dy_string = x_strings.reshape(-1), dy_strings.reshape(-1)
         size = dy_strings.shape[1]
-        for b in range(part * count // parts, (part + 1) * count // parts):
+        for b in range(part * strings // count, (part + 1) * strings // count):
             first, last = b * group, min(N, (b + 1) * group)
             if last - first < group:
                 clear(x_strings, size)  # what an earlier, longer string left behind
@@ -267,9 +282,13 @@ def correlate_weight(x, dy, taps, dblocks, dbias, source, target, frame, scratch
                     r1 = (min(k + 1, K - 1) * planes + plane) * size + lead
                     r2 = (min(k + 2, K - 1) * planes + plane) * size + lead
                     r3 = (min(k + 3, K - 1) * planes + plane) * size + lead
-                    for m in range(0, counts[plane], TAPS):
-                        out = dblocks[part, plane, k // ROWS, m // TAPS]
-                        add_inner_products(
-                            out, length, string, offset[plane], m, dy_string,
-                            r0, r1, r2, r3,
-                        )  # fmt: skip
+                    for tap in range(starts[plane], starts[plane + 1]):
+                        for j in range(sums.shape[2]):
+                            add_inner_products(
+                                sums[tap, k // ROWS, j], length, string,
+                                offset[tap], j * TAPS, dy_string, r0, r1, r2, r3,
+                            )  # fmt: skip
+    total = dblocks.reshape(parts.shape[1:])
+    clear(total, parts.shape[2])
+    for part in range(count):
+        add_rows(parts[part], total)

@@ -163,8 +163,7 @@ class Conv2d(Layer):
         dw, self.db[...] = strings.correlate_weight(x, dy, plan)
         self.dw[...] = dw.reshape(self.w.shape)
         none = np.zeros(x.shape[1], x.dtype)
-        w = self.w.swapaxes(0, 1)
-        return strings.correlate(dy, w, none, plan.transposed, x.shape[2:], plus)
+        return strings.correlate(dy, self.w, none, plan.transposed, x.shape[2:], plus)
 
     def plan(self, H):
         """How to convolve images of H rows."""
@@ -228,16 +227,9 @@ class GroupNorm(Layer):
         y = np.empty_like(x)
         mean = np.empty((len(x), self.groups), x.dtype)
         rstd = np.empty_like(mean)
+        least = x.dtype.type(not self.silu)
         norm_kernels.group_norm(
-            x,
-            scale,
-            shift,
-            self.groups,
-            x.dtype.type(self.tiny),
-            self.silu,
-            y,
-            mean,
-            rstd,
+            x, scale, shift, self.groups, x.dtype.type(self.tiny), least, y, mean, rstd
         )
         self.cache = x, scale, shift, mean, rstd, modulation is not None
         return y
@@ -248,7 +240,7 @@ class GroupNorm(Layer):
         plus = dx[:0] if plus is None else np.ascontiguousarray(plus)
         dscale, dshift = np.empty_like(scale), np.empty_like(shift)
         norm_kernels.group_norm_backward(
-            x, scale, shift, self.groups, self.silu, mean, rstd,
+            x, scale, shift, self.groups, x.dtype.type(not self.silu), mean, rstd,
             np.ascontiguousarray(dy), plus, dx, dscale, dshift,
         )  # fmt: skip
         np.sum(dscale, axis=0, out=self.dgamma)

@@ -98,9 +98,12 @@ GROWN_Y = _phases(9, ((-2, -3), (-4, -5)), (
 class Plan:
     """A convolution, as the kernels do it.
 
-    table: taps (output plane, weight, input plane, rows down, columns right), counted
-    on the coarse grid. fold (weights, kernel^2): makes the taps' weights. source,
-    target: layouts of x and y; of dy in the weight gradient: `slope`.
+    table: taps (output plane, input plane, rows down, columns right), counted on the
+    coarse grid, in order of output planes. fold (taps, n): makes the taps' weights from
+    the n = kernel^2 / len(columns) of a kernel. columns: further ones to the right of
+    which a tap consists; their weights are neighbours in the kernel, and folded alike.
+    source, target: layouts of x and y; of dy in the weight gradient: `slope`. swapped:
+    the weight's first axis is that of x, not of y.
     """
 
     table: tuple
@@ -108,17 +111,23 @@ class Plan:
     source: Layout = PLAIN
     target: Layout = PLAIN
     slope: Layout = PLAIN
+    columns: tuple = (0,)
+    swapped: bool = False
 
     @cached_property
     def transposed(self):
-        """The plan of the input gradient, for weights whose channels are swapped."""
+        """The plan of the input gradient, by the same weight."""
         if len(self.source.matrix):  # correlate with the kernel turned round
             layouts = self.source, self.target, self.slope
-            return Plan(self.table, self.fold[:, ::-1], *layouts)
+            return Plan(
+                self.table, self.fold[:, ::-1], *layouts, self.columns[::-1], True
+            )
         if self.source is GROWN_X:
             return downsampling()
-        table = tuple((p, i, o, -down, -right) for o, i, p, down, right in self.table)
-        return Plan(table, self.fold, self.target, self.source)
+        back = [(i, o, -down, -right) for o, i, down, right in self.table]
+        order = sorted(range(len(back)), key=back.__getitem__)
+        table = tuple(back[i] for i in order)
+        return Plan(table, self.fold[order], self.target, self.source, swapped=True)
 
     def grid(self, H, W):
         """Rows, columns and rows between images of the strings of H by W pixels."""
@@ -131,14 +140,13 @@ def strided(kernel, stride):
     """The plan of a kernel x kernel convolution, padding (kernel - 1) / 2.
 
     >>> strided(1, 1).table
-    ((0, 0, 0, 0, 0),)
+    ((0, 0, 0, 0),)
     """
     table, margin = [], kernel // 2
-    for r in range(kernel):
-        for s in range(kernel):
-            down, i = divmod(r - margin, stride)  # input row = stride * (p + down) + i
-            right, j = divmod(s - margin, stride)
-            table.append((0, r * kernel + s, i * stride + j, down, right))
+    for r, s in np.ndindex(kernel, kernel):
+        down, i = divmod(r - margin, stride)  # input row = stride * (p + down) + i
+        right, j = divmod(s - margin, stride)
+        table.append((0, i * stride + j, down, right))
     return Plan(tuple(table), np.eye(kernel**2), PLAIN if stride == 1 else PHASES)
 
 
@@ -157,7 +165,7 @@ def upsampling():
     table = []
     for index, (a, b) in enumerate(np.ndindex(3, 3)):
         plane = 2 * (a > 0) + (b > 0)  # x or a fall of it; from i - 1 for w0
-        table.append((index, index, plane, -(a == 1), -(b == 1)))
+        table.append((index, plane, -(a == 1), -(b == 1)))
     fold = np.array([[1, 1, 1], [1, 0, 0], [0, 0, -1]])  # W, w0, -w2
     return Plan(tuple(table), np.kron(fold, fold), GROWN_X, GROWN_Y, GROWN_DY)
 
@@ -170,9 +178,10 @@ def downsampling():
             + w2 (dy[2 i - 1] - dy[2 i + 1])
     """
     shift = (0, 0, -1)
-    table = [(0, 3 * a + b, 3 * a + b, shift[a], shift[b]) for a, b in np.ndindex(3, 3)]
+    table = [(0, 3 * a + b, shift[a], shift[b]) for a, b in np.ndindex(3, 3)]
     fold = np.array([[1, 1, 1], [-1, 0, 0], [0, 0, 1]])
-    return Plan(tuple(table), np.kron(fold, fold), FALLING_DY, PLAIN)
+    fold = np.kron(fold, fold)
+    return Plan(tuple(table), fold, FALLING_DY, swapped=True)
 
 
 @lru_cache
@@ -191,5 +200,5 @@ def tiled(rows):
         return Layout(n, tuple(rows), m, matrix=wide)
 
     x, y, dy = layout(range(-1, m + 1), B.T), layout(range(m), A.T), layout(range(m), A)
-    table = [(i, 3 * i + s, i, 0, s - 1) for i in range(n) for s in range(3)]
-    return Plan(tuple(table), np.kron(G, np.eye(3)), x, y, dy)
+    table = tuple((i, i, 0, 0) for i in range(n))
+    return Plan(table, G, x, y, dy, columns=(-1, 0, 1))

@@ -12,7 +12,6 @@ FAST = {"reassoc", "contract", "nsz"}  # as in `kernels.py`
 jit = numba.njit(fastmath=FAST, cache=True, error_model="numpy")
 FALLS = 1000  # in place of a row: see `add_up`
 ONE = uint64(1)
-ROWS = 4  # of sums beside each other: `kernels.py` has four output channels at a time
 
 
 @jit
@@ -30,6 +29,15 @@ def add(images, plus, k):
         y, more = images[n, k].reshape(-1), plus[n, k].reshape(-1)
         for p in range(uint64(y.size)):
             y[p] += more[p]
+
+
+@jit
+def add_rows(rows, totals):
+    """Add rows to totals of the same shape."""
+    for k in range(len(rows)):
+        row, total = rows[k], totals[k]
+        for p in range(uint64(row.size)):
+            total[p] += row[p]
 
 
 @jit
@@ -60,19 +68,19 @@ def join(row, even, odd, size):
 
 
 @jit
-def pick(i, planes, step, room):
+def pick(i, planes, room):
     """Row i: that of a plane, or for i < 0 that of the room."""
-    return planes[i * step] if i >= 0 else room[-i]
+    return planes[i] if i >= 0 else room[-i]
 
 
 @jit
-def add_up(sums, planes, step, room, size, pitch):
+def add_up(sums, planes, room, size, pitch):
     """Rows (target, a, b) that are a + b, or how much a falls: to the right, below."""
     for n in range(len(sums)):
-        target = pick(sums[n, 0], planes, step, room)
+        target = pick(sums[n, 0], planes, room)
         falls, one = sums[n, 2] >= FALLS, target.dtype.type(1)
-        a = pick(sums[n, 1], planes, step, room)
-        b = pick(sums[n, 1 if falls else 2], planes, step, room)
+        a = pick(sums[n, 1], planes, room)
+        b = pick(sums[n, 1 if falls else 2], planes, room)
         far = uint64(pitch if sums[n, 2] > FALLS else falls)
         sign = -one if falls else one
         for p in range(uint64(size)):
@@ -103,11 +111,10 @@ def tile(matrix, rows, planes, size):
 
 
 @jit
-def untile(matrix, sums, s, rows, size):
-    """Rows are a matrix (rows, 9) times planes, which are rows s, s + 4 .. of sums."""
-    s0, s1, s2 = sums[s], sums[s + ROWS], sums[s + 2 * ROWS]
-    s3, s4, s5 = sums[s + 3 * ROWS], sums[s + 4 * ROWS], sums[s + 5 * ROWS]
-    s6, s7, s8 = sums[s + 6 * ROWS], sums[s + 7 * ROWS], sums[s + 8 * ROWS]
+def untile(matrix, planes, rows, size):
+    """Rows are a matrix (rows, 9) times the first nine planes."""
+    s0, s1, s2, s3, s4 = planes[0], planes[1], planes[2], planes[3], planes[4]
+    s5, s6, s7, s8 = planes[5], planes[6], planes[7], planes[8]
     for i in range(len(matrix)):
         w, row = matrix[i], rows[i]
         w0, w1, w2, w3, w4 = w[0], w[1], w[2], w[3], w[4]

@@ -11,7 +11,7 @@ from functools import lru_cache
 import numba
 import numpy as np
 
-from nanodiff import kernels, weight_kernels
+from nanodiff import kernels
 
 PIXELS = 300  # of a string: short enough that the strings of all channels fit a cache
 PARTS = 8  # partial sums of a weight gradient: a constant, so that the bits are too
@@ -27,15 +27,12 @@ class Kept:
     def __init__(self):
         self.weight, self.plan, self.made = np.empty(0), None, None
 
-    def blocks(self, weight, plan, C, frame, length):
-        """Return what `_blocked` does.
-
-        Blocks are the same for every frame and length: these only move the offsets.
-        """
+    def blocks(self, weight, plan):
+        """Return what `_blocked` does."""
         same = self.plan is plan and self.weight.dtype == weight.dtype
         if not same or not np.array_equal(self.weight, weight):
             self.plan = None  # until all is done, as an interrupt may come in between
-            self.made = _blocked(weight, plan, C, frame, length)
+            self.made = _blocked(weight, plan)
             self.weight, self.plan = weight.copy(), plan
         return self.made
 
@@ -46,11 +43,9 @@ def correlate(x, weight, bias, plan, size, plus=None, kept=None):
     kept: a `Kept`, for a weight that is likely to be the same the next time.
     """
     N, C, H, W = x.shape
-    K = len(weight)
     frame, length, rows = _frame(N, *plan.grid(H, W))
-    taps, _ = _taps(plan, C, frame, length)
     make = _blocked if kept is None else kept.blocks
-    y = np.empty((N, K, *size), x.dtype)
+    y = np.empty((N, len(bias), *size), x.dtype)
     plus = y[:0] if plus is None else np.ascontiguousarray(plus)
     scratch = _scratch(
         plan.source.rooms(C, length) + plan.target.rooms(kernels.ROWS, rows),
@@ -58,8 +53,8 @@ def correlate(x, weight, bias, plan, size, plus=None, kept=None):
     )  # fmt: skip
     source, target = plan.source.arrays(x.dtype), plan.target.arrays(x.dtype)
     kernels.correlate(
-        np.ascontiguousarray(x), make(weight, plan, C, frame, length), taps, bias,
-        plus, y, source, target, frame, scratch,
+        np.ascontiguousarray(x), make(weight, plan), _taps(plan, C, frame, length),
+        bias, plus, y, source, target, frame, scratch,
     )  # fmt: skip
     return y
 
@@ -69,32 +64,56 @@ def correlate_weight(x, dy, plan):
     N, C, H, W = x.shape
     K = dy.shape[1]
     frame, length, _ = _frame(N, *plan.grid(H, W))
-    taps, index = _taps(plan, C, frame, length)
     scratch = _scratch(
         plan.source.rooms(C, length) + plan.slope.rooms(K, length),
         x.dtype, (plan, frame, H, W), numba.get_num_threads(),
     )  # fmt: skip
-    parts = min(PARTS, -(-N // frame[0]))
-    dblocks = np.zeros((parts, *_blocks(taps, K)), x.dtype)
-    dbias = np.zeros((parts, K), x.dtype)
+    dblocks = np.empty((len(plan.fold), *_blocks(plan, K, C)), x.dtype)
+    flat = dblocks.reshape(-1, dblocks[0, 0].size)
+    (parts,) = _scratch((flat.shape,), x.dtype, (), min(PARTS, -(-N // frame[0])))
+    dbias = np.zeros((len(parts), K), x.dtype)
     kernels.correlate_weight(
-        np.ascontiguousarray(x), np.ascontiguousarray(dy), taps, dblocks, dbias,
+        np.ascontiguousarray(x), np.ascontiguousarray(dy),
+        _taps(plan, C, frame, length), parts, dblocks, dbias,
         plan.source.arrays(x.dtype), plan.slope.arrays(x.dtype), frame, scratch,
     )  # fmt: skip
-    folded = np.zeros((len(plan.fold), K, C), x.dtype)
-    weight_kernels.block(folded, index, dblocks.sum(0), True)
-    dweight = plan.fold.T.astype(x.dtype) @ folded.reshape(-1, K * C)
-    return dweight.T.reshape(K, C, -1), dbias.sum(0)
+    place, _ = _order(plan, K, C)
+    unfolded = plan.fold.T.astype(x.dtype) @ dblocks.reshape(len(plan.fold), -1)
+    dweight = np.take(unfolded, place)
+    return dweight.reshape(K, C, -1), dbias.sum(0)
 
 
-def _blocked(weight, plan, C, frame, length):
-    """The weight (K, C, kernel, kernel) of a plan's taps, as the kernels read it."""
-    K = len(weight)
-    taps, index = _taps(plan, C, frame, length)
-    blocks = np.zeros(_blocks(taps, K), weight.dtype)
-    folded = plan.fold.astype(weight.dtype) @ weight.reshape(K * C, -1).T
-    weight_kernels.block(folded.reshape(-1, K, C), index, blocks, False)
-    return blocks
+def _blocked(weight, plan):
+    """The weights of a plan's taps, as the kernels read them: (taps, K/4, M/3, 12)."""
+    K, C = weight.shape[1::-1] if plan.swapped else weight.shape[:2]
+    _, source = _order(plan, K, C)
+    blocks = np.take(np.append(weight, weight.dtype.type(0)), source, mode="wrap")
+    return (plan.fold.astype(weight.dtype) @ blocks).reshape(-1, *_blocks(plan, K, C))
+
+
+@lru_cache(maxsize=256)
+def _order(plan, K, C):
+    """How the entries of a weight are sorted into blocks, as it is before the fold.
+
+    place (K C kernel^2,): where each goes. source (n, K/4 * M/3 * 12): where each of
+    the blocks' comes from; -1, beyond the weight, for one that is zero.
+    """
+    n, columns = plan.fold.shape[1], len(plan.columns)
+    groups, width, size = _blocks(plan, K, C)
+    k, c, r, column = np.ogrid[:K, :C, :n, :columns]
+    m = c * columns + column
+    row = (r * groups + k // kernels.ROWS) * width + m // kernels.TAPS
+    place = row * size + k % kernels.ROWS * kernels.TAPS + m % kernels.TAPS
+    place = (place.swapaxes(0, 1) if plan.swapped else place).reshape(-1)
+    source = np.full(n * groups * width * size, -1)
+    source[place] = np.arange(place.size)
+    return place, source.reshape(n, -1)
+
+
+def _blocks(plan, K, C):
+    """The shape of the blocks of a tap, (K/4, M/3, 12), M = C * columns."""
+    rows, width = kernels.ROWS, kernels.TAPS
+    return -(-K // rows), -(-C * len(plan.columns) // width), rows * width
 
 
 @lru_cache(maxsize=256)
@@ -121,33 +140,19 @@ def _frame(N, rows, columns, gap):
 
 @lru_cache(maxsize=256)
 def _taps(plan, C, frame, length):
-    """((offset (planes, M), counts (planes,)), index (planes, taps)) for the kernels.
+    """(offset (taps, M), starts (planes + 1,)) for the kernels.
 
-    A plane has counts[plane] offsets into the strings, channel by channel, and its n-th
-    tap the weight index[plane, n]; -1 is none.
+    The taps of a plane are starts[plane] .. starts[plane + 1] - 1. Of one, m counts
+    channels and their columns; what fills M up may be read anywhere.
     """
     _, lead, pitch, _ = frame
-    planes = range(plan.target.planes)
-    rows = [[tap for tap in plan.table if tap[0] == plane] for plane in planes]
-    most = max(len(row) for row in rows)
+    output, plane, down, right = np.array(plan.table).T
+    tap = plane * length + lead + down * pitch + right
     channel = np.arange(C)[:, None] * plan.source.planes * length
-    index = np.full((len(rows), most), -1)
-    offset = np.zeros((len(rows), _whole(C * most, kernels.TAPS)), np.int64)
-    for o, row in enumerate(rows):
-        # a phase may have none, as three of four have in a 1x1 of stride 2
-        columns = np.array(row, np.int64).reshape(-1, 5).T
-        _, index[o, : len(row)], plane, down, right = columns
-        shift = plane * length + lead + down * pitch + right
-        offset[o, : C * len(row)] = (channel + shift).reshape(-1)
-    counts = np.array([_whole(C * len(row), kernels.TAPS) for row in rows])
-    return (offset, counts), index
-
-
-def _blocks(taps, K):
-    """The shape of the blocks of weights."""
-    planes, M = taps[0].shape
-    rows, width = kernels.ROWS, kernels.TAPS
-    return planes, -(-K // rows), M // width, rows * width
+    m = (channel + np.array(plan.columns)).reshape(-1)
+    offset = np.zeros((len(tap), _whole(m.size, kernels.TAPS)), np.int64)
+    offset[:, : m.size] = tap[:, None] + m
+    return offset, np.searchsorted(output, np.arange(plan.target.planes + 1))
 
 
 def _whole(n, unit=kernels.LANES):
