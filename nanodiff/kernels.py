@@ -38,7 +38,6 @@ from numpy import uint64
 
 from nanodiff.rows import (
     add,
-    add_rows,
     add_sums,
     add_up,
     clear,
@@ -245,26 +244,19 @@ def correlate(x, blocks, taps, bias, plus, y, source, target, frame, scratch):
 
 
 @parallel
-def correlate_weight(
-    x, dy, taps, parts, dblocks, dbias, source, target, frame, scratch
-):
-    """Write the gradient of `correlate`'s blocks; of the bias, add it in as many parts.
-
-    parts: room for the gradient of each part of the images.
-    """
+def correlate_weight(x, dy, taps, dblocks, dbias, source, target, frame, scratch):
+    """Add the gradients of `correlate`'s blocks and bias, in partial sums."""
     # A fixed number of parts, each in a fixed order: the bits do not depend on threads.
-    N, K, count = x.shape[0], dy.shape[1], len(parts)
+    N, K, parts = x.shape[0], dy.shape[1], dblocks.shape[0]
     (offset, starts), (group, lead, pitch, span) = taps, frame
-    planes, strings = len(starts) - 1, (N + group - 1) // group
-    for part in numba.prange(count):
-        clear(parts[part], parts.shape[2])
-        sums = parts[part].reshape(dblocks.shape)
+    planes, count = len(starts) - 1, (N + group - 1) // group
+    for part in numba.prange(parts):
         thread = numba.get_thread_id()
         x_strings, room = scratch[0][thread], scratch[1][thread]
         dy_strings, dy_room = scratch[2][thread], scratch[3][thread]
         string, dy_string = x_strings.reshape(-1), dy_strings.reshape(-1)
         size = dy_strings.shape[1]
-        for b in range(part * strings // count, (part + 1) * strings // count):
+        for b in range(part * count // parts, (part + 1) * count // parts):
             first, last = b * group, min(N, (b + 1) * group)
             if last - first < group:
                 clear(x_strings, size)  # what an earlier, longer string left behind
@@ -283,12 +275,8 @@ def correlate_weight(
                     r2 = (min(k + 2, K - 1) * planes + plane) * size + lead
                     r3 = (min(k + 3, K - 1) * planes + plane) * size + lead
                     for tap in range(starts[plane], starts[plane + 1]):
-                        for j in range(sums.shape[2]):
+                        for j in range(dblocks.shape[3]):
                             add_inner_products(
-                                sums[tap, k // ROWS, j], length, string,
+                                dblocks[part, tap, k // ROWS, j], length, string,
                                 offset[tap], j * TAPS, dy_string, r0, r1, r2, r3,
                             )  # fmt: skip
-    total = dblocks.reshape(parts.shape[1:])
-    clear(total, parts.shape[2])
-    for part in range(count):
-        add_rows(parts[part], total)

@@ -32,15 +32,6 @@ def add(images, plus, k):
 
 
 @jit
-def add_rows(rows, totals):
-    """Add rows to totals of the same shape."""
-    for k in range(len(rows)):
-        row, total = rows[k], totals[k]
-        for p in range(uint64(row.size)):
-            total[p] += row[p]
-
-
-@jit
 def add_sums(images, totals):
     """Add to totals the sum of each channel of the images."""
     for n in range(len(images)):

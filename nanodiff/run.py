@@ -13,9 +13,9 @@ from tqdm import tqdm
 
 from nanodiff import checkpoint
 from nanodiff.optim import EMA, Adam
-from nanodiff.schedule import NAMED
+from nanodiff.schedule import named
 from nanodiff.train import Recipe, train
-from nanodiff.trained import build
+from nanodiff.trained import build, settings
 from nanodiff.unet import UNet
 
 
@@ -23,7 +23,8 @@ class Run:
     """A U-Net with its optimiser, averaged weights, random numbers and losses so far.
 
     recipe: a `Recipe`. T: steps of noise. schedule: one of `schedule.NAMED`. seed: of
-    the weights, the batches and the noise. unet: settings of the UNet.
+    the weights, the batches and the noise. unet: settings of the UNet. Raises
+    ValueError for a schedule of another name.
 
     >>> run = Run(Recipe(steps=2, batch=1, warmup=0), T=25, seed=0, channels=[8, 8])
     >>> run.trained().schedule.T
@@ -31,7 +32,7 @@ class Run:
     """
 
     def __init__(self, recipe, T, schedule="linear", *, seed, **unet):
-        self.recipe, self.named, self.schedule = recipe, schedule, NAMED[schedule](T)
+        self.recipe, self.noise, self.schedule = recipe, schedule, named(schedule, T)
         self.losses, self.data, self.rng = [], None, np.random.default_rng(seed)
         self.model = UNet(**unet, rng=self.rng)
         params = self.model.named_params()
@@ -43,26 +44,28 @@ class Run:
 
         Raises ValueError if the recipe predicts something else than the network does.
         """
-        about = found.about
-        if recipe.predicts != about["recipe"]["predicts"]:
+        T, schedule, unet, before = settings(found.about)
+        if recipe.predicts != before["predicts"]:
             raise ValueError(
                 f"recipe predicts {recipe.predicts!r}, expected what the network was "
-                f"trained for, {about['recipe']['predicts']!r}"
+                f"trained for, {before['predicts']!r}"
             )
-        run = cls(recipe, about["T"], about["schedule"], seed=seed, **about["unet"])
+        run = cls(recipe, T, schedule, seed=seed, **unet)
         params = run.model.load(found.model.named_params()).named_params()
         run.ema = EMA(params)  # of these weights, not of the random ones
         return run
 
     @classmethod
     def resume(cls, path):
-        """Return the run that was saved in a checkpoint."""
+        """Return the run that was saved in a checkpoint.
+
+        Raises ValueError for one that is damaged or that `save` did not write.
+        """
         found = checkpoint.load(path)
-        config = found.config
-        noise = config["T"], config["schedule"]
-        run = cls(Recipe(**config["recipe"]), *noise, seed=0, **config["unet"])
+        T, schedule, unet, recipe = settings(found.config)
+        run = cls(Recipe(**recipe), T, schedule, seed=0, **unet)
         checkpoint.restore(found, **run._parts())
-        run.losses, run.data = config["losses"], config.get("data")
+        run.losses, run.data = found.config["losses"], found.config.get("data")
         return run
 
     def save(self, path):
@@ -119,7 +122,7 @@ class Run:
 
     def _config(self):
         return {
-            "T": self.schedule.T, "schedule": self.named, "unet": self.model.config,
+            "T": self.schedule.T, "schedule": self.noise, "unet": self.model.config,
             "recipe": asdict(self.recipe), "losses": self.losses, "data": self.data,
         }  # fmt: skip
 

@@ -159,6 +159,17 @@ NAMED = {
 }  # fmt: skip
 
 
+def named(name, T):
+    """Return the schedule of a name in `NAMED`, or raise ValueError.
+
+    >>> named("cosine", 50).T
+    50
+    """
+    if name not in NAMED:
+        raise ValueError(f"schedule is {name!r}, expected one of {list(NAMED)}")
+    return NAMED[name](T)
+
+
 def q_sample(schedule, x0, t, eps):
     """Return x_t: the data x0 after t steps of noise, in one jump.
 

@@ -68,18 +68,17 @@ def correlate_weight(x, dy, plan):
         plan.source.rooms(C, length) + plan.slope.rooms(K, length),
         x.dtype, (plan, frame, H, W), numba.get_num_threads(),
     )  # fmt: skip
-    dblocks = np.empty((len(plan.fold), *_blocks(plan, K, C)), x.dtype)
-    flat = dblocks.reshape(-1, dblocks[0, 0].size)
-    (parts,) = _scratch((flat.shape,), x.dtype, (), min(PARTS, -(-N // frame[0])))
-    dbias = np.zeros((len(parts), K), x.dtype)
+    parts = min(PARTS, -(-N // frame[0]))
+    dblocks = np.zeros((parts, len(plan.fold), *_blocks(plan, K, C)), x.dtype)
+    dbias = np.zeros((parts, K), x.dtype)
     kernels.correlate_weight(
         np.ascontiguousarray(x), np.ascontiguousarray(dy),
-        _taps(plan, C, frame, length), parts, dblocks, dbias,
+        _taps(plan, C, frame, length), dblocks, dbias,
         plan.source.arrays(x.dtype), plan.slope.arrays(x.dtype), frame, scratch,
     )  # fmt: skip
     place, _ = _order(plan, K, C)
-    unfolded = plan.fold.T.astype(x.dtype) @ dblocks.reshape(len(plan.fold), -1)
-    dweight = np.take(unfolded, place)
+    dblocks = dblocks.sum(0).reshape(len(plan.fold), -1)
+    dweight = np.take(plan.fold.T.astype(x.dtype) @ dblocks, place)
     return dweight.reshape(K, C, -1), dbias.sum(0)
 
 

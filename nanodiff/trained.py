@@ -14,7 +14,7 @@ import numpy as np
 from nanodiff import checkpoint
 from nanodiff.evaluate import Judge
 from nanodiff.prediction import split
-from nanodiff.schedule import NAMED, Schedule
+from nanodiff.schedule import Schedule, named
 from nanodiff.unet import UNet
 
 FOLDER = Path(__file__).parent
@@ -92,12 +92,22 @@ def build(params, about):
 
     Raises ValueError if one of them is missing.
     """
-    missing = {"T", "schedule", "unet", "recipe"} - about.keys()
+    T, schedule, unet, recipe = settings(about)
+    schedule = named(schedule, T)
+    model = EpsUNet(schedule, recipe["predicts"], **unet)
+    return Pretrained(model.load(params), schedule, about)
+
+
+def settings(about):
+    """Return T, the schedule's name, and those of the unet and the recipe, of a dict.
+
+    Raises ValueError if one of them is missing.
+    """
+    names = "T", "schedule", "unet", "recipe"
+    missing = set(names) - about.keys()
     if missing:
         raise ValueError(f"about has no {sorted(missing)}, expected those of a `Run`")
-    schedule = NAMED[about["schedule"]](about["T"])
-    model = EpsUNet(schedule, about["recipe"]["predicts"], **about["unet"])
-    return Pretrained(model.load(params), schedule, about)
+    return [about[name] for name in names]
 
 
 def judge():

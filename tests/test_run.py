@@ -5,6 +5,7 @@ import signal
 import numpy as np
 import pytest
 
+from nanodiff import checkpoint
 from nanodiff.run import Run
 from nanodiff.train import Recipe
 
@@ -47,6 +48,20 @@ def test_ctrl_c_saves_and_a_resumed_run_is_the_same_to_the_bit(digits, tmp_path)
         assert all(np.array_equal(one[name], other[name]) for name in one)
 
 
+def test_a_run_begins_with_the_average_of_another(digits, tmp_path):
+    first = start()
+    first.learn(*digits, tmp_path / "run.npz", 6, lambda run: None)
+    recipe = Recipe(steps=1, batch=2, warmup=0, focus=(0.5, 2, 20))
+    second = Run.beginning_with(first.trained(), recipe, seed=9)
+    assert second.schedule.T == 25 and second.losses == [] and second.adam.k == 0
+    for name, average in first.ema.average.items():
+        np.testing.assert_array_equal(second.model.named_params()[name], average)
+        np.testing.assert_array_equal(second.ema.average[name], average)
+    path = tmp_path / "second.npz"
+    second.learn(*digits, path, 1, lambda run: None)
+    assert tuple(Run.resume(path).recipe.focus) == recipe.focus
+
+
 def test_a_second_ctrl_c_stops_at_once_and_the_handler_is_put_back(digits, tmp_path):
     before = signal.getsignal(signal.SIGINT)
 
@@ -69,3 +84,16 @@ def test_other_data_are_refused_before_a_step(digits, tmp_path):
     with pytest.raises(ValueError, match="images and context have the checksum"):
         run.learn(images, context[::-1].copy(), path, 2, lambda run: None)
     assert len(run.losses) == 3
+
+
+def test_bad_input_is_named(tmp_path):
+    with pytest.raises(ValueError, match="schedule is 'steep', expected one of"):
+        Run(Recipe(), 25, "steep", seed=0, **SMALL)
+    found = start().trained()
+    with pytest.raises(ValueError, match="predicts 'v', expected .* for, 'eps'"):
+        Run.beginning_with(found, Recipe(predicts="v"), seed=0)
+    run, path = start(), tmp_path / "run.npz"
+    config = {"T": 25, "unet": run.model.config}
+    checkpoint.save(path, step=0, config=config, **run._parts())
+    with pytest.raises(ValueError, match=r"about has no \['recipe', 'schedule'\]"):
+        Run.resume(path)

@@ -135,7 +135,8 @@ def test_a_gradient_that_is_not_finite_stops_although_the_loss_is():
     assert params["w"] == 1
 
 
-def test_times_are_uniform_from_1_to_T():
+def times(**recipe):
+    """How often each of the times 1..50 comes in 2,000 draws."""
     parts, seen = run(), []
     forward = parts["model"].forward
 
@@ -144,10 +145,25 @@ def test_times_are_uniform_from_1_to_T():
         return forward(xt, t, context)
 
     parts["model"].forward = watch
-    losses(parts, Recipe(40, 50, warmup=0))
-    counts = np.bincount(seen, minlength=51)[1:]  # 2,000 draws, 40 for each of 50
+    losses(parts, Recipe(40, 50, warmup=0, **recipe))
+    assert min(seen) >= 1
+    return np.bincount(seen, minlength=51)[1:]
+
+
+def test_times_are_uniform_from_1_to_T():
+    counts = times()
     assert len(counts) == 50 and abs(counts - 40).max() < 5 * np.sqrt(40)
-    assert min(seen) == 1 and max(seen) == 50
+    assert counts[0] and counts[-1]
+
+
+def test_a_focus_draws_its_share_from_its_times_and_the_rest_from_all():
+    counts = times(focus=(0.6, 11, 20))
+    # 0.6 of 2,000 on ten times, and 0.4 of them on all fifty
+    expected = np.full(50, 16)
+    expected[10:20] += 120
+    assert np.all(abs(counts - expected) < 5 * np.sqrt(expected))
+    assert times(focus=(1, 7, 7)).tolist() == [0] * 6 + [2000] + [0] * 43
+    np.testing.assert_array_equal(times(focus=(0, 7, 7)) > 0, True)
 
 
 def test_contexts_are_dropped_at_the_rate_asked_for():
@@ -172,8 +188,14 @@ def test_bad_input_is_named():
         Recipe(5, warmup=5)
     with pytest.raises(ValueError, match="predicts is 'score', expected one of"):
         Recipe(predicts="score")
+    for focus in ((1.1, 1, 2), (-0.1, 1, 2), (0.5, 0, 2), (0.5, 3, 2)):
+        with pytest.raises(ValueError, match=r"focus is \(.*, expected \(share, first"):
+            Recipe(focus=focus)
     x0, context = images(4)
     parts = run()
+    recipe, model = Recipe(focus=(0.5, 1, 51)), parts["model"]
+    with pytest.raises(ValueError, match=r"focus is .*, expected times in 1\.\.50"):
+        next(train(model, linear(50), x0, context, recipe, adam=0, ema=0, rng=0))
     with pytest.raises(ValueError, match="context has 3 rows, expected 4"):
         next(train(parts.pop("model"), linear(50), x0, context[:3], Recipe(), **parts))
 
