@@ -63,8 +63,7 @@ def passes(kind, C, H):
     rng, (make, f) = np.random.default_rng(0), CONVOLUTIONS[kind]
     layer, x = make(C, C, rng=rng), rng.standard_normal((N, C, H, H), dtype=np.float32)
     dy = rng.standard_normal(layer(x).shape, dtype=np.float32)
-    none, w = np.zeros(C, np.float32), layer.w.swapaxes(0, 1)
-    plan = layer.plan(H)
+    none, w, plan = np.zeros(C, np.float32), layer.w, layer.plan(N, H, H)
     ours = {
         "forward": lambda: layer.forward(x),
         "input": lambda: strings.correlate(dy, w, none, plan.transposed, (H, H)),

@@ -40,33 +40,31 @@ def main():
     t = rng.integers(1, 501, args.batch)
     context = np.eye(10, dtype=np.float32)[rng.integers(10, size=args.batch)]
 
-    def seconds(rounds):
-        times = []
-        for _ in range(rounds + 2):
-            start = time.perf_counter()
-            unet.backward(unet(xt, t, context))
-            times.append(time.perf_counter() - start)
-        return np.median(times[2:])
+    def seconds(threads):
+        numba.set_num_threads(threads)
+        start = time.perf_counter()
+        unet.backward(unet(xt, t, context))
+        return time.perf_counter() - start
 
-    threads, by_threads = numba.get_num_threads(), {}
-    for n in range(1, threads + 1):
-        numba.set_num_threads(n)
-        by_threads[n] = seconds(args.rounds)
-        print(f"{n} threads: {by_threads[n] * 1e3:.0f} ms, "
-              f"{by_threads[1] / by_threads[n]:.2f} times as fast as one")  # fmt: skip
+    most = numba.get_num_threads()
+    in_turn = [[seconds(n + 1) for n in range(most)] for _ in range(args.rounds + 2)]
+    times = np.array(in_turn[2:]).T
+    for n, row in enumerate(times, 1):
+        print(f"{n} threads: {np.median(row) * 1e3:.0f} ms, "
+              f"{np.median(times[0] / row):.2f} times as fast as one")  # fmt: skip
 
     spent = {}
     for path, layer in list(unet.walk()):
         if not any(isinstance(child, Layer) for child in vars(layer).values()):
             watch(layer, path.rstrip("."), spent)
-    whole = seconds(args.rounds)
+    whole = np.median([seconds(most) for _ in range(args.rounds + 2)][2:])
     rows = {key: np.median(values) for key, values in spent.items()}
     print(f"\nbatch {args.batch}: {whole * 1e3:.0f} ms forward and backward")
     for path in dict.fromkeys(path for path, _ in rows):
-        both = [rows[path, kind] for kind in ("forward", "backward")]
-        if sum(both) > 0.003 * whole:
-            print(f"{path:16s} {both[0] * 1e3:7.2f} {both[1] * 1e3:7.2f} ms"
-                  f" {sum(both) / whole:6.1%}")  # fmt: skip
+        there, back = (rows[path, kind] for kind in ("forward", "backward"))
+        if there + back > 0.003 * whole:
+            print(f"{path:16s} {there * 1e3:7.2f} {back * 1e3:7.2f} ms"
+                  f" {(there + back) / whole:6.1%}")  # fmt: skip
     print(f"all layers{'':19s} {sum(rows.values()) / whole:12.1%}")
 
 

@@ -137,6 +137,8 @@ class Conv2d(Layer):
     skip connection brings has the gradient dy, so backward need not return it.
     """
 
+    few = 200  # pixels, of which tiles make strings too short to pay: 3x3 is plain then
+
     def __init__(self, c_in, c_out, kernel=3, stride=1, *, rng):
         for name, value, known in (
             ("kernel", kernel, (1, 3)),
@@ -155,20 +157,21 @@ class Conv2d(Layer):
         size = self.size(*x.shape[2:])
         if plus is not None:
             _expect(plus, "plus", (len(x), len(self.b), *size), x.dtype)
-        plan = self.plan(x.shape[2])
+        plan = self.plan(len(x), *x.shape[2:])
         return strings.correlate(x, self.w, self.b, plan, size, plus, self.kept)
 
     def backward(self, dy, plus=None):  # (N, C_out, H', W') -> (N, C_in, H, W)
-        x, plan = self.cache, self.plan(self.cache.shape[2])
+        x = self.cache
+        plan = self.plan(len(x), *x.shape[2:])
         dw, self.db[...] = strings.correlate_weight(x, dy, plan)
         self.dw[...] = dw.reshape(self.w.shape)
         none = np.zeros(x.shape[1], x.dtype)
         return strings.correlate(dy, self.w, none, plan.transposed, x.shape[2:], plus)
 
-    def plan(self, H):
-        """How to convolve images of H rows."""
+    def plan(self, N, H, W):
+        """How to convolve N images of H by W pixels."""
         kernel = self.w.shape[2]
-        if (kernel, self.stride) == (3, 1):
+        if (kernel, self.stride) == (3, 1) and N * H * W > self.few:
             return plans.tiled(H)
         return plans.strided(kernel, self.stride)
 
@@ -187,8 +190,8 @@ class Downsample(Conv2d):
 class Upsample(Conv2d):
     """Nearest-neighbour upsampling to (2H, 2W), then a 3x3 convolution, in one."""
 
-    def plan(self, H):
-        """How to convolve images of H rows."""
+    def plan(self, N, H, W):
+        """How to convolve N images of H by W pixels."""
         return plans.upsampling()
 
     def size(self, H, W):
@@ -218,12 +221,12 @@ class GroupNorm(Layer):
         C = len(self.gamma)
         _expect(x, "x", ("N", C, "H", "W"), self.gamma.dtype)
         x = np.ascontiguousarray(x)
-        scale = np.broadcast_to(self.gamma, (len(x), C))
-        shift = np.broadcast_to(self.beta, (len(x), C))
+        scale, shift = np.empty((2, len(x), C), x.dtype)
+        scale[...], shift[...] = self.gamma, self.beta
         if modulation is not None:
             _expect(modulation, "modulation", (len(x), 2 * C), x.dtype)
-            scale, shift = scale + modulation[:, :C], shift + modulation[:, C:]
-        scale, shift = np.ascontiguousarray(scale), np.ascontiguousarray(shift)
+            scale += modulation[:, :C]
+            shift += modulation[:, C:]
         y = np.empty_like(x)
         mean = np.empty((len(x), self.groups), x.dtype)
         rstd = np.empty_like(mean)

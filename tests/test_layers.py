@@ -21,16 +21,18 @@ from tests import oracles
 
 sizes = st.integers(1, 9)
 seeds = st.integers(0, 2**32 - 1)
+few = st.sampled_from([0, Conv2d.few])  # without and with plain ones for few pixels
 TOLERANCE = {np.float32: 3e-5, np.float64: 1e-12}
 
 
 @given(
     st.sampled_from([np.float32, np.float64]), st.sampled_from([1, 3]),
-    st.sampled_from([1, 2]), sizes, sizes, sizes, sizes, sizes, seeds,
+    st.sampled_from([1, 2]), few, sizes, sizes, sizes, sizes, sizes, seeds,
 )  # fmt: skip
-def test_convolution_equals_einsum(dtype, kernel, stride, N, C, K, H, W, seed):
+def test_convolution_equals_einsum(dtype, kernel, stride, few, N, C, K, H, W, seed):
     rng = np.random.default_rng(seed)
     conv = Conv2d(C, K, kernel, stride, rng=rng).cast(dtype)
+    conv.few = few
     conv.b[...] = rng.standard_normal(K)
     x = rng.standard_normal((N, C, H, W)).astype(dtype)
     expected = oracles.convolve(x, conv.w, conv.b, stride)
@@ -145,7 +147,9 @@ def any_layer(draw):
             C, K, draw(st.sampled_from([1, 3])), draw(st.sampled_from([1, 2])), rng=rng
         ),
     }[kind]  # fmt: skip
-    return make(C, K, rng=rng), rng.standard_normal((N, C, H, W))
+    layer = make(C, K, rng=rng)
+    layer.few = draw(few)
+    return layer, rng.standard_normal((N, C, H, W))
 
 
 @given(any_layer(), seeds)
@@ -284,7 +288,7 @@ def test_a_weight_that_changed_in_place_is_seen(rng):
 
 def test_blocks_of_a_weight_are_those_of_the_plan(rng):
     conv = Conv2d(4, 4, rng=rng).cast(np.float64)
-    for H in (7, 8, 7):  # tiles of 7 rows, then of 4
+    for conv.few, H in (0, 7), (0, 8), (0, 7), (200, 7):  # tiles of 7 rows, of 4, plain
         x = rng.standard_normal((2, 4, H, 5))
         expected = oracles.convolve(x, conv.w, conv.b, 1)
         np.testing.assert_allclose(conv(x), expected, rtol=0, atol=1e-12)
