@@ -66,7 +66,7 @@ MUTANTS = [
     ("respace", "1 - alpha_bar[1:] / alpha_bar[:-1]", "schedule.beta[times[1:]]",
      "the betas of the times that are kept, as if no time had been left out"),
     # training
-    ("train", "rng.integers(1, schedule.T + 1, size", "rng.integers(1, schedule.T, size",
+    ("train", "rng.integers(1, T + 1, size", "rng.integers(1, T, size",
      "minDiffusion: t drawn from 1..T-1, sampling starts at T"),
     ("optim", "rate = lr / (1 - self.b1**self.k)", "rate = lr * lr / (1 - self.b1**self.k)",
      "Burak599: the learning rate applied twice"),
