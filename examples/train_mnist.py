@@ -44,6 +44,9 @@ def options():
     add("--resume", action="store_true", help="go on with the run in OUT")
     add("--quick", action="store_true", help="a tiny run that only shows the way")
     args = parser.parse_args()
+    for name in ("T", "schedule", "channels"):
+        if args.start and getattr(args, name) != parser.get_default(name):
+            parser.error(f"--{name} is that of the run that --start goes on from")
     if args.quick:
         args.steps, args.batch, args.T, args.every = 8, 8, 25, 4
     return args

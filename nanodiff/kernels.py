@@ -130,10 +130,8 @@ def pack(images, strings, layout, lead, pitch, span, room):
         if len(matrix):
             tile(matrix, room, planes, size)
         for i in range(len(phases)):
-            even, odd = (
-                pick(phases[i, 0], planes, room),
-                pick(phases[i, 1], planes, room),
-            )
+            even = pick(phases[i, 0], planes, room)
+            odd = pick(phases[i, 1], planes, room)
             split(room[i], even, odd, size)
         add_up(sums, planes, room, size - lead, pitch)
 
@@ -148,7 +146,8 @@ def unpack(planes, length, images, k, layout, pitch, span, bias, room):
         untile(matrix, planes, room, length)
     add_up(sums, planes, room, length, pitch)
     for i in range(len(phases)):
-        even, odd = pick(phases[i, 0], planes, room), pick(phases[i, 1], planes, room)
+        even = pick(phases[i, 0], planes, room)
+        odd = pick(phases[i, 1], planes, room)
         join(room[i], even, odd, length)
     for n in range(N):
         image = (n * K + k) * H * W
