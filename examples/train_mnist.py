@@ -44,6 +44,8 @@ def options():
     add("--resume", action="store_true", help="go on with the run in OUT")
     add("--quick", action="store_true", help="a tiny run that only shows the way")
     args = parser.parse_args()
+    if args.start and (args.resume or args.quick):
+        parser.error("--start begins a run of its own: no --resume, no --quick")
     for name in ("T", "schedule", "channels"):
         if args.start and getattr(args, name) != parser.get_default(name):
             parser.error(f"--{name} is that of the run that --start goes on from")

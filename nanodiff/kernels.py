@@ -14,23 +14,26 @@ image (and above the first), so that a neighbouring pixel is a constant shift aw
                           g h 0
                           0 0 0
 
-    sums[k, p] = sum_m weight[k, m] * string[offset[m] + p]      m = (channel, tap)
+    sums[k, p] = sum_m weight[k, m] * string[offset[m] + p]
 
+where m counts taps, channels, and columns of a tap: neighbours to its left and right.
 No edge cases, no im2col, and the innermost loop runs over hundreds of neighbouring
-pixels whatever the image size. What is computed in the zeros' places is dropped.
+pixels of a few images. What is computed in the zeros' places is dropped.
 
 A channel may become several strings, its planes, by way of its parts, which are strings
 of every second, fourth or seventh row: even and odd pixels, sums of rows or of pixels.
-`plans.py` says which and what for.
+`plans.py` says which and what for. Planes of sums of rows (tiles) hold what is above
+and below, and need no zero rows.
 
 Shapes: images (n, C, H, W), strings (C * planes, length), sums (4 * planes, length).
-Taps are offset (taps, M), of which a plane has those from starts[plane] on; M counts
-channels, and columns. Their weights are in blocks (taps, K/4, M/3, 12), of 4 output
-channels by 3 of the M, zero where K or M is no multiple. A layout is (planes, first row
-of each part, rows from one of a part to the next, pixels of a part for one of a plane;
-phases (2, 2), for each part the rows of its even and of its odd pixels; sums (n, 3) and
-matrix: see `add_up` and `tile`). Scratch (strings, room for their parts, sums, room)
-has one row per thread.
+Taps are offset (taps, M), M = channels * columns, of which a plane has those from
+starts[plane] on. Their weights are in blocks (taps, K/4, M/3, 12), of 4 output channels
+by 3 of the M, zero where K or M is no multiple. A frame is (images of a string, its
+first pixel, pitch, pixels of an image). A layout is (planes, first row of each part,
+rows from one of a part to the next, pixels of a part for one of a plane; phases (2, 2),
+for each part the rows of its even and of its odd pixels; sums (n, 3) and matrix: see
+`add_up` and `tile`). Scratch (strings of x, room for their parts, sums or strings of
+dy, room) begins with an axis of threads.
 """
 
 import numba
@@ -53,10 +56,10 @@ from nanodiff.rows import (
 OPTIONS = {"cache": True, "error_model": "numpy"}
 FAST = {"reassoc", "contract", "nsz"}
 jit = numba.njit(fastmath=FAST, **OPTIONS)
-inline = numba.njit(fastmath=FAST, inline="always", **OPTIONS)  # hot: 10 % of a product
+inline = numba.njit(fastmath=FAST, inline="always", **OPTIONS)  # a call costs 10 %
 parallel = numba.njit(fastmath=FAST, parallel=True, **OPTIONS)
 
-ROWS, TAPS = 4, 3  # the block of output channels and taps that fits the registers
+ROWS, TAPS = 4, 3  # a block, output channels by the M: what fits the registers
 LANES = 16  # strings are computed in whole vectors; a remainder would run one by one
 ONE, TWO, THREE, FOUR = uint64(1), uint64(2), uint64(3), uint64(4)
 

@@ -137,7 +137,7 @@ class Conv2d(Layer):
     skip connection brings has the gradient dy, so backward need not return it.
     """
 
-    few = 200  # pixels, of which tiles make strings too short to pay: 3x3 is plain then
+    plain_up_to = 200  # pixels in all: a 3x3's strings of tiles would be too short
 
     def __init__(self, c_in, c_out, kernel=3, stride=1, *, rng):
         for name, value, known in (
@@ -162,6 +162,9 @@ class Conv2d(Layer):
 
     def backward(self, dy, plus=None):  # (N, C_out, H', W') -> (N, C_in, H, W)
         x = self.cache
+        _expect(dy, "dy", (len(x), len(self.b), *self.size(*x.shape[2:])), x.dtype)
+        if plus is not None:
+            _expect(plus, "plus", x.shape, x.dtype)
         plan = self.plan(len(x), *x.shape[2:])
         dw, self.db[...] = strings.correlate_weight(x, dy, plan)
         self.dw[...] = dw.reshape(self.w.shape)
@@ -171,7 +174,7 @@ class Conv2d(Layer):
     def plan(self, N, H, W):
         """How to convolve N images of H by W pixels."""
         kernel = self.w.shape[2]
-        if (kernel, self.stride) == (3, 1) and N * H * W > self.few:
+        if (kernel, self.stride) == (3, 1) and N * H * W > self.plain_up_to:
             return plans.tiled(H)
         return plans.strided(kernel, self.stride)
 
@@ -189,6 +192,9 @@ class Downsample(Conv2d):
 
 class Upsample(Conv2d):
     """Nearest-neighbour upsampling to (2H, 2W), then a 3x3 convolution, in one."""
+
+    def __init__(self, c_in, c_out, *, rng):
+        super().__init__(c_in, c_out, rng=rng)
 
     def plan(self, N, H, W):
         """How to convolve N images of H by W pixels."""
@@ -239,6 +245,9 @@ class GroupNorm(Layer):
 
     def backward(self, dy, plus=None):  # -> dx, or (dx, dmodulation) if there was one
         x, scale, shift, mean, rstd, modulated = self.cache
+        _expect(dy, "dy", x.shape, x.dtype)
+        if plus is not None:
+            _expect(plus, "plus", x.shape, x.dtype)
         dx = np.empty_like(x)
         plus = dx[:0] if plus is None else np.ascontiguousarray(plus)
         dscale, dshift = np.empty_like(scale), np.empty_like(shift)

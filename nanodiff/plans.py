@@ -2,15 +2,15 @@
 
 A plan says into which planes the channels of input and output are laid out, which taps
 lead from one to the other, and which matrix makes the weights of the taps from a 3x3
-kernel. The kernels (see the picture in `kernels.py`) know nothing else, so that four
+kernel. The kernels (see the picture in `kernels.py`) know nothing else, so that these
 convolutions, and their gradients, are the same two loops:
 
 strided     one tap for each weight. A stride of 2 reads the image as four phases: even
             and odd rows, even and odd columns, each a string on the coarse grid.
 upsampling  nearest-neighbour upsampling and a 3x3 convolution: 9 products for four
             pixels instead of 36.
-tiled       3x3, stride 1: for 7 rows of output, a column of 3 taps is 9 products of
-            sums of rows instead of 21 (Winograd).
+tiled       3x3, stride 1: for m rows of output (7 or 4), a column of 3 taps is m + 2
+            products of sums of rows instead of 3 m (Winograd).
 """
 
 from dataclasses import dataclass, field
@@ -22,7 +22,7 @@ from nanodiff import kernels
 from nanodiff.rows import FALLS
 from nanodiff.winograd import POINTS, matrices
 
-WIDEST = 9  # lines that the matrices of `winograd.py` have, or are filled up to
+WIDEST = 9  # columns that the matrices of `winograd.py` have, or are filled up to
 ROOM = 10  # rows for the parts of a layout and for sums; the last is `tile`'s spare one
 
 
@@ -100,8 +100,8 @@ class Plan:
 
     table: taps (output plane, input plane, rows down, columns right), counted on the
     coarse grid, in order of output planes. fold (taps, n): makes the taps' weights from
-    the n = kernel^2 / len(columns) of a kernel. columns: further ones to the right of
-    which a tap consists; their weights are neighbours in the kernel, and folded alike.
+    the n = kernel^2 / len(columns) of a kernel. columns: where a tap's own columns lie,
+    right of it; their weights are neighbours in the kernel, and folded alike.
     source, target: layouts of x and y; of dy in the weight gradient: `slope`. swapped:
     the weight's first axis is that of x, not of y.
     """
@@ -116,7 +116,7 @@ class Plan:
 
     @cached_property
     def transposed(self):
-        """The plan of the input gradient, by the same weight."""
+        """The plan of the input gradient of one that is not, by the same weight."""
         if len(self.source.matrix):  # correlate with the kernel turned round
             layouts = self.source, self.target, self.slope
             return Plan(
@@ -172,7 +172,7 @@ def upsampling():
 
 @lru_cache
 def downsampling():
-    """The plan of the input gradient of `upsampling`, which falls where x did.
+    """The plan of the input gradient of `upsampling`: here dy falls.
 
     dx[i] = W (dy[2 i] + dy[2 i + 1]) - w0 (dy[2 i] - dy[2 i + 2])
             + w2 (dy[2 i - 1] - dy[2 i + 1])
@@ -195,9 +195,9 @@ def tiled(rows):
     A, G, B = matrices(POINTS[m], m, 3)
     n = m + 2
 
-    def layout(rows, matrix):  # as many columns as the kernels read
+    def layout(first, matrix):  # as many columns as the kernels read
         wide = np.pad(matrix, ((0, 0), (0, WIDEST - matrix.shape[1])))
-        return Layout(n, tuple(rows), m, matrix=wide)
+        return Layout(n, tuple(first), m, matrix=wide)
 
     x, y, dy = layout(range(-1, m + 1), B.T), layout(range(m), A.T), layout(range(m), A)
     table = tuple((i, i, 0, 0) for i in range(n))

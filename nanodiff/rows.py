@@ -66,13 +66,13 @@ def pick(i, planes, room):
 
 @jit
 def add_up(sums, planes, room, size, pitch):
-    """Rows (target, a, b) that are a + b, or how much a falls: to the right, below."""
+    """Rows (target, a, b): a + b, or for b = RIGHT, BELOW by how much a falls."""
     for n in range(len(sums)):
         target = pick(sums[n, 0], planes, room)
         falls, one = sums[n, 2] >= FALLS, target.dtype.type(1)
         a = pick(sums[n, 1], planes, room)
         b = pick(sums[n, 1 if falls else 2], planes, room)
-        far = uint64(pitch if sums[n, 2] > FALLS else falls)
+        far = uint64(pitch if sums[n, 2] > FALLS else 1 if falls else 0)
         sign = -one if falls else one
         for p in range(uint64(size)):
             target[p] = a[p] + sign * b[p + far]

@@ -42,7 +42,8 @@ class Run:
     def beginning_with(cls, found, recipe, *, seed):
         """Return a new run of the network, noise and weights of a `Pretrained`.
 
-        Raises ValueError if the recipe predicts something else than the network does.
+        Raises ValueError if the recipe predicts something else than the network does,
+        or if what the network was trained with is not known.
         """
         T, schedule, unet, before = settings(found.about)
         if recipe.predicts != before["predicts"]:

@@ -30,11 +30,12 @@ class Kept:
     def blocks(self, weight, plan):
         """Return what `_blocked` does."""
         same = self.plan is plan and self.weight.dtype == weight.dtype
-        if not same or not np.array_equal(self.weight, weight):
-            self.plan = None  # until all is done, as an interrupt may come in between
-            self.made = _blocked(weight, plan)
-            self.weight, self.plan = weight.copy(), plan
-        return self.made
+        if same and np.array_equal(self.weight, weight):
+            return self.made
+        self.plan = None  # until all is done, as an interrupt may come in between
+        made = self.made = _blocked(weight, plan)
+        self.weight, self.plan = weight.copy(), plan
+        return made
 
 
 def correlate(x, weight, bias, plan, size, plus=None, kept=None):
@@ -60,7 +61,10 @@ def correlate(x, weight, bias, plan, size, plus=None, kept=None):
 
 
 def correlate_weight(x, dy, plan):
-    """The gradients (weight (K, C, kernel^2), bias (K,)) of `correlate`, from dy."""
+    """The gradients (weight (K, C, kernel^2), bias (K,)) of `correlate`, from dy.
+
+    For plans that are not transposed.
+    """
     N, C, H, W = x.shape
     K = dy.shape[1]
     frame, length, _ = _frame(N, *plan.grid(H, W))
@@ -92,7 +96,7 @@ def _blocked(weight, plan):
 
 @lru_cache(maxsize=256)
 def _order(plan, K, C):
-    """How the entries of a weight are sorted into blocks, as it is before the fold.
+    """How the entries of an unfolded weight are sorted into blocks.
 
     place (K C kernel^2,): where each goes. source (n, K/4 * M/3 * 12): where each of
     the blocks' comes from; -1, beyond the weight, for one that is zero.
@@ -117,9 +121,9 @@ def _blocks(plan, K, C):
 
 @lru_cache(maxsize=256)
 def _frame(N, rows, columns, gap):
-    """(images a string, first pixel, pitch, pixels an image), lengths of the strings.
+    """(images a string, first pixel, pitch, pixels an image), two lengths of a string.
 
-    The first length has zeros around, the second is of the sums.
+    The first is with the zeros around, the second that of the sums.
     """
     pitch = columns + 1
     span = (rows + gap) * pitch
@@ -142,16 +146,15 @@ def _taps(plan, C, frame, length):
     """(offset (taps, M), starts (planes + 1,)) for the kernels.
 
     The taps of a plane are starts[plane] .. starts[plane + 1] - 1. Of one, m counts
-    channels and their columns; what fills M up may be read anywhere.
+    channels and their columns; what fills M up reads the first again.
     """
     _, lead, pitch, _ = frame
     output, plane, down, right = np.array(plan.table).T
     tap = plane * length + lead + down * pitch + right
     channel = np.arange(C)[:, None] * plan.source.planes * length
     m = (channel + np.array(plan.columns)).reshape(-1)
-    offset = np.zeros((len(tap), _whole(m.size, kernels.TAPS)), np.int64)
-    offset[:, : m.size] = tap[:, None] + m
-    return offset, np.searchsorted(output, np.arange(plan.target.planes + 1))
+    m = np.concatenate([m, m[:1].repeat(-m.size % kernels.TAPS)])
+    return tap[:, None] + m, np.searchsorted(output, np.arange(plan.target.planes + 1))
 
 
 def _whole(n, unit=kernels.LANES):

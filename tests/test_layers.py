@@ -21,7 +21,9 @@ from tests import oracles
 
 sizes = st.integers(1, 9)
 seeds = st.integers(0, 2**32 - 1)
-few = st.sampled_from([0, Conv2d.few])  # without and with plain ones for few pixels
+few = st.sampled_from(
+    [0, Conv2d.plain_up_to]
+)  # without and with plain ones for few pixels
 TOLERANCE = {np.float32: 3e-5, np.float64: 1e-12}
 
 
@@ -32,7 +34,7 @@ TOLERANCE = {np.float32: 3e-5, np.float64: 1e-12}
 def test_convolution_equals_einsum(dtype, kernel, stride, few, N, C, K, H, W, seed):
     rng = np.random.default_rng(seed)
     conv = Conv2d(C, K, kernel, stride, rng=rng).cast(dtype)
-    conv.few = few
+    conv.plain_up_to = few
     conv.b[...] = rng.standard_normal(K)
     x = rng.standard_normal((N, C, H, W)).astype(dtype)
     expected = oracles.convolve(x, conv.w, conv.b, stride)
@@ -148,7 +150,7 @@ def any_layer(draw):
         ),
     }[kind]  # fmt: skip
     layer = make(C, K, rng=rng)
-    layer.few = draw(few)
+    layer.plain_up_to = draw(few)
     return layer, rng.standard_normal((N, C, H, W))
 
 
@@ -288,7 +290,12 @@ def test_a_weight_that_changed_in_place_is_seen(rng):
 
 def test_blocks_of_a_weight_are_those_of_the_plan(rng):
     conv = Conv2d(4, 4, rng=rng).cast(np.float64)
-    for conv.few, H in (0, 7), (0, 8), (0, 7), (200, 7):  # tiles of 7 rows, of 4, plain
+    for conv.plain_up_to, H in (
+        (0, 7),
+        (0, 8),
+        (0, 7),
+        (200, 7),
+    ):  # tiles of 7 rows, of 4, plain
         x = rng.standard_normal((2, 4, H, 5))
         expected = oracles.convolve(x, conv.w, conv.b, 1)
         np.testing.assert_allclose(conv(x), expected, rtol=0, atol=1e-12)
@@ -296,8 +303,20 @@ def test_blocks_of_a_weight_are_those_of_the_plan(rng):
 
 def test_a_nan_stays_visible(rng):
     x = np.full((1, 8, 4, 4), np.nan, np.float32)
-    assert np.isnan(Conv2d(8, 4, rng=rng)(x)).all()
+    conv = Conv2d(8, 4, rng=rng)
+    for conv.plain_up_to in (0, 200):
+        assert np.isnan(conv(x)).all()
     assert np.isnan(GroupNorm(8, silu=True)(x)).all()
+
+
+def test_a_nan_stays_in_its_image(rng):
+    for make in (Conv2d, Downsample, Upsample):
+        layer, x = make(4, 4, rng=rng), np.ones((9, 4, 8, 8), np.float32)
+        x[3] = np.nan
+        y = layer(x)
+        assert np.isnan(y[3]).all() and np.isfinite(np.delete(y, 3, 0)).all()
+        dx = layer.backward(y)
+        assert np.isnan(dx[3]).all() and np.isfinite(np.delete(dx, 3, 0)).all()
 
 
 def test_bad_input_is_named(rng):
@@ -310,6 +329,17 @@ def test_bad_input_is_named(rng):
         conv(np.zeros((1, 3, 4, 4)))
     with pytest.raises(ValueError, match=r"plus has shape \(1, 4, 4, 5\), expected"):
         conv(np.zeros((1, 3, 4, 4), np.float32), np.zeros((1, 4, 4, 5), np.float32))
+    x = np.zeros((1, 3, 4, 4), np.float32)
+    for layer in (Conv2d(3, 3, rng=rng), Downsample(3, 3, rng=rng), GroupNorm(3, 1)):
+        y = layer(x)
+        with pytest.raises(ValueError, match=r"dy has shape \(1, 3, 8, 8\), expected"):
+            layer.backward(np.zeros((1, 3, 8, 8), np.float32))
+        with pytest.raises(ValueError, match="dy has dtype float64, expected float32"):
+            layer.backward(y.astype(np.float64))
+        with pytest.raises(
+            ValueError, match=r"plus has shape \(1, 3, 4, 3\), expected"
+        ):
+            layer.backward(y, x[..., :3])
     with pytest.raises(ValueError, match="stride is 3, expected one of"):
         Conv2d(3, 4, stride=3, rng=rng)
     with pytest.raises(ValueError, match="groups is 3, expected a divisor of 8"):
