@@ -50,7 +50,7 @@ def group_norm(x, scale, shift, groups, tiny, least, y, mean, rstd):
 
     scale, shift (N, C): one for each image and channel. mean, rstd (N, groups). least:
     0 for SiLU, or 1, which makes y = u: the gate is held open. (A loop for each would
-    make a cold start a third of a second longer.)
+    make a cold start a quarter of a second longer.)
     """
     N, C = scale.shape
     width = C // groups

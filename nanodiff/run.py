@@ -32,7 +32,8 @@ class Run:
     """
 
     def __init__(self, recipe, T, schedule="linear", *, seed, **unet):
-        self.recipe, self.noise, self.schedule = recipe, schedule, named(schedule, T)
+        self.recipe, self.schedule_name = recipe, schedule
+        self.schedule = named(schedule, T)
         self.losses, self.data, self.rng = [], None, np.random.default_rng(seed)
         self.model = UNet(**unet, rng=self.rng)
         params = self.model.named_params()
@@ -123,7 +124,7 @@ class Run:
 
     def _config(self):
         return {
-            "T": self.schedule.T, "schedule": self.noise, "unet": self.model.config,
+            "T": self.schedule.T, "schedule": self.schedule_name, "unet": self.model.config,
             "recipe": asdict(self.recipe), "losses": self.losses, "data": self.data,
         }  # fmt: skip
 

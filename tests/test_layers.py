@@ -21,9 +21,7 @@ from tests import oracles
 
 sizes = st.integers(1, 9)
 seeds = st.integers(0, 2**32 - 1)
-few = st.sampled_from(
-    [0, Conv2d.plain_up_to]
-)  # without and with plain ones for few pixels
+few = st.sampled_from([0, Conv2d.plain_up_to])  # tiles always; plain for few pixels
 TOLERANCE = {np.float32: 3e-5, np.float64: 1e-12}
 
 
@@ -290,12 +288,8 @@ def test_a_weight_that_changed_in_place_is_seen(rng):
 
 def test_blocks_of_a_weight_are_those_of_the_plan(rng):
     conv = Conv2d(4, 4, rng=rng).cast(np.float64)
-    for conv.plain_up_to, H in (
-        (0, 7),
-        (0, 8),
-        (0, 7),
-        (200, 7),
-    ):  # tiles of 7 rows, of 4, plain
+    # tiles of 7 rows, of 4, of 7 again, then plain
+    for conv.plain_up_to, H in ((0, 7), (0, 8), (0, 7), (200, 7)):
         x = rng.standard_normal((2, 4, H, 5))
         expected = oracles.convolve(x, conv.w, conv.b, 1)
         np.testing.assert_allclose(conv(x), expected, rtol=0, atol=1e-12)
