@@ -124,8 +124,9 @@ class Run:
 
     def _config(self):
         return {
-            "T": self.schedule.T, "schedule": self.schedule_name, "unet": self.model.config,
-            "recipe": asdict(self.recipe), "losses": self.losses, "data": self.data,
+            "T": self.schedule.T, "schedule": self.schedule_name,
+            "unet": self.model.config, "recipe": asdict(self.recipe),
+            "losses": self.losses, "data": self.data,
         }  # fmt: skip
 
 
