@@ -1,6 +1,7 @@
 """What else was tried, at equal time: schedule, T, batch, width, average, guidance.
 
     python benchmarks/choices.py [--seconds 120] [--n 500] [--data FOLDER]
+    python benchmarks/choices.py --only "as it is" muon    no more than these
 
 Each choice changes one setting of examples/train_mnist.py. First a few steps of each
 are timed in turn; then each trains as many steps as fit into the time, which also tells
@@ -19,12 +20,12 @@ from tqdm import tqdm
 from nanodiff import data, ddim, exact, schedule, trained
 from nanodiff.evaluate import ScoreCard, in_batches
 from nanodiff.guidance import guide
-from nanodiff.optim import EMA, Adam
+from nanodiff.optim import EMA, OPTIMIZERS
 from nanodiff.train import Recipe, train
 from nanodiff.unet import UNet
 
 BASE = {"make": schedule.linear, "T": 500, "batch": 32, "lr": 2e-3, "predicts": "v",
-        "seed": 0, "channels": (32, 64, 64)}  # fmt: skip
+        "seed": 0, "channels": (32, 64, 64), "optimizer": "adam"}  # fmt: skip
 CHOICES = {
     "as it is": {},
     "as it is, another seed": {"seed": 1},
@@ -36,6 +37,7 @@ CHOICES = {
     "half as wide": {"channels": (16, 32, 32)},
     "half wider": {"channels": (48, 96, 96)},
     "twice as wide at 7x7": {"channels": (32, 64, 128)},
+    "muon": {"optimizer": "muon"},
 }
 DECAYS = (0.99, 0.999, 0.9999)
 
@@ -51,10 +53,11 @@ class Trial:
         self.emas = {decay: EMA(params, decay) for decay in DECAYS}
         self.noise = self.set["make"](self.set["T"])
         recipe = Recipe(steps, self.set["batch"], self.set["lr"], min(50, steps - 1),
-                        predicts=self.set["predicts"])  # fmt: skip
+                        predicts=self.set["predicts"],
+                        optimizer=self.set["optimizer"])  # fmt: skip
         self.loop = train(
             self.unet, self.noise, images, context, recipe,
-            rng=rng, adam=Adam(params), ema=self,
+            rng=rng, optimizer=OPTIMIZERS[recipe.optimizer](params), ema=self,
         )  # fmt: skip
 
     def update(self):
@@ -68,11 +71,11 @@ class Trial:
         return model.load(params)
 
 
-def steps_in(seconds, images, context, timed=8):
+def steps_in(seconds, images, context, chosen, timed=8):
     """How many steps of each choice fit: {name: steps}, timed in turn."""
     trials = {name: Trial(images, context, 1000, choice)
-              for name, choice in CHOICES.items()}  # fmt: skip
-    times = {name: [] for name in CHOICES}
+              for name, choice in chosen.items()}  # fmt: skip
+    times = {name: [] for name in chosen}
     for i in tqdm(range(3 + timed), "timing a step of each"):
         for name, trial in trials.items():
             start = time.perf_counter()
@@ -112,24 +115,31 @@ def main():
     parser.add_argument("--seconds", type=float, default=120, help="of each training")
     parser.add_argument("--n", type=int, default=500, help="digits to score")
     parser.add_argument("--data", help="official MNIST files (default: the subset)")
+    parser.add_argument("--only", nargs="+", choices=CHOICES, metavar="CHOICE")
     args = parser.parse_args()
+    chosen = {name: CHOICES[name] for name in args.only or CHOICES}
     images, labels = data.mnist(folder=args.data)
     context = data.one_hot(labels)
     card = ScoreCard.of_mnist(trained.judge(), args.n, args.data)
     held_out = data.mnist("test", 1000, folder=args.data)
-    steps = steps_in(args.seconds, images, context)
+    steps = steps_in(args.seconds, images, context, chosen)
     print(f"{args.seconds:g} s each, {args.n} digits, floor {card.floor:.1f}")
     print("| choice | steps | loss | distance | read as asked | spread |")
     print("|---|---|---|---|---|---|", flush=True)
     first = None
-    for name, choice in CHOICES.items():
+    for name, choice in chosen.items():
         trial = Trial(images, context, steps[name], choice)
         for _ in tqdm(trial.loop, name, steps[name], leave=False):
             pass
         first = first or trial
         model = trial.finished(trial.emas[0.999].average)
         row(name, steps[name], *scores(model, trial.noise, card, held_out))
-    count = steps["as it is"]
+    if not args.only:
+        of_the_first(first, steps["as it is"], card, held_out)
+
+
+def of_the_first(first, count, card, held_out):
+    """Print rows of the first run with other averages and with guidance."""
     weights = {f"average {decay}": ema.average for decay, ema in first.emas.items()}
     weights["last weights"] = first.unet.named_params()
     for name, params in weights.items():

@@ -41,7 +41,7 @@ def learn(x0, noise, steps, rng, name):
     ema = EMA(mlp.named_params())
     loop = train(
         mlp, noise, x0, None, Recipe(steps, batch=512, lr=3e-3, warmup=steps // 10),
-        rng=rng, adam=Adam(mlp.named_params()), ema=ema,
+        rng=rng, optimizer=Adam(mlp.named_params()), ema=ema,
     )  # fmt: skip
     for _ in tqdm(loop, name, steps):
         pass

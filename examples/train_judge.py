@@ -15,9 +15,9 @@ import numpy as np
 from tqdm import tqdm
 
 from nanodiff import data, trained, viz
+from nanodiff.blas import ONE_BLAS_THREAD
 from nanodiff.evaluate import Judge, confusion, cross_entropy, look
 from nanodiff.optim import EMA, Adam, learning_rate
-from nanodiff.unet import ONE_BLAS_THREAD
 
 
 def options():

@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from nanodiff import data, ddim, ddpm, trained, viz
 from nanodiff.guidance import guide
+from nanodiff.optim import OPTIMIZERS
 from nanodiff.prediction import KINDS
 from nanodiff.run import Run
 from nanodiff.schedule import NAMED
@@ -29,6 +30,7 @@ def options():
     add("--out", type=Path, default=Path("runs/mnist"), help="folder for the results")
     add("--steps", type=int, default=2200, help="training steps")
     add("--batch", type=int, default=32, help="images a step")
+    add("--optimizer", choices=OPTIMIZERS, default="adam", help="what moves weights")
     add("--lr", type=float, default=2e-3, help="peak learning rate")
     add("--T", type=int, default=500, help="steps of noise")
     add("--schedule", choices=NAMED, default="linear", help="of the noise")
@@ -59,7 +61,7 @@ def begin(args):
     focus = args.focus and (args.focus[0], int(args.focus[1]), int(args.focus[2]))
     recipe = Recipe(
         args.steps, args.batch, args.lr, warmup=min(50, args.steps // 2),
-        predicts=args.predicts, focus=focus,
+        predicts=args.predicts, focus=focus, optimizer=args.optimizer,
     )  # fmt: skip
     if args.start:
         found = trained.pretrained(args.start)

@@ -19,18 +19,17 @@ _DAMAGED = (ValueError, KeyError, OSError, EOFError, AttributeError, TypeError)
 _DAMAGED += (IndexError, zipfile.BadZipFile, zlib.error)
 
 
-def save(path, *, model, adam, ema, rng, step, config):
+def save(path, *, model, optimizer, ema, rng, step, config):
     """Write a checkpoint. `config` is anything that JSON can hold.
 
-    model, adam, ema, rng: as `train` takes them; step: how many are done.
+    model, optimizer, ema, rng: as `train` takes them; step: how many are done.
     """
     arrays = {}
-    for group, named in zip(
-        GROUPS, (model.named_params(), ema.average, adam.m, adam.v), strict=True
-    ):
+    kept = model.named_params(), ema.average, optimizer.m, optimizer.v
+    for group, named in zip(GROUPS, kept, strict=True):
         arrays |= {f"{group}/{name}": array for name, array in named.items()}
     about = {
-        "format": FORMAT, "step": step, "adam_k": adam.k, "ema_k": ema.k,
+        "format": FORMAT, "step": step, "adam_k": optimizer.k, "ema_k": ema.k,
         "rng": rng.bit_generator.state, "config": config,
     }  # fmt: skip
     write(path, {"about": np.array(json.dumps(about))} | arrays)
@@ -78,15 +77,15 @@ def load(path):
     return found
 
 
-def restore(found, *, model, adam, ema, rng):
+def restore(found, *, model, optimizer, ema, rng):
     """Put what `load` returned back into a model, its optimiser, average and rng."""
     model.load(found.params)
     for own, stored in (
-        (adam.m, found.m),
-        (adam.v, found.v),
+        (optimizer.m, found.m),
+        (optimizer.v, found.v),
         (ema.average, found.average),
     ):
         for name, array in stored.items():
             own[name][...] = array
-    adam.k, ema.k = found.adam_k, found.ema_k
+    optimizer.k, ema.k = found.adam_k, found.ema_k
     rng.bit_generator.state = found.rng

@@ -6,6 +6,8 @@ them. Arrays are changed in place, so a layer sees its new weights at once.
 
 import numpy as np
 
+from nanodiff.blas import ONE_BLAS_THREAD
+
 
 class Adam:
     """Adam: a step of about lr in every coordinate, against a smoothed gradient.
@@ -37,6 +39,71 @@ class Adam:
             m += (1 - self.b1) * (g - m)
             v += (1 - self.b2) * (g * g - v)
             w -= rate * m / (np.sqrt(v) * unbias + self.tiny)
+
+
+class Muon(Adam):
+    """Muon for the kernels of hidden convolutions, Adam for all other parameters.
+
+    A kernel is a matrix, G: a row for each channel out. Adam's steps are all in a few
+    of its directions; Muon takes one of equal length in each, so rare ones learn too:
+
+    m = b m + (1 - b) g,   w = w - lr 0.2 sqrt(max(rows, columns)) orthogonal(M)
+
+    with M = b m + (1 - b) g, the momentum one step ahead. The factor gives the step the
+    size of one of Adam's, so that both take the same lr. Jordan et al. 2024, "Muon: an
+    optimizer for hidden layers in neural networks"; the factor: Liu et al. 2025, arXiv
+    2502.16982, Eq. 4. Hidden: more than 4 channels on both sides, which the first and
+    the last convolution of a network of images do not have.
+
+    >>> w = {"w": np.zeros((8, 8, 1, 1))}
+    >>> Muon(w).step({"w": np.diag(np.arange(1.0, 9)).reshape(8, 8, 1, 1)}, lr=0.1)
+    >>> np.diag(w["w"][:, :, 0, 0]).round(3)[[0, -1]].tolist()  # 0.1 * 0.2 * sqrt(8)
+    [-0.057, -0.057]
+    """
+
+    def __init__(self, params, momentum=0.95, **adam):
+        self.hidden = {name: w for name, w in params.items() if is_hidden(w)}
+        others = {name: w for name, w in params.items() if name not in self.hidden}
+        super().__init__(others, **adam)
+        self.momentum = momentum
+        self.m |= {name: np.zeros_like(w) for name, w in self.hidden.items()}
+
+    @ONE_BLAS_THREAD
+    def step(self, grads, lr):
+        """Move every parameter once, along its gradient of the same name."""
+        super().step(grads, lr)
+        for name, w in self.hidden.items():
+            g, m = grads[name], self.m[name]
+            m += (1 - self.momentum) * (g - m)
+            ahead = (m + (1 - self.momentum) * (g - m)).reshape(len(w), -1)
+            length = 0.2 * max(ahead.shape) ** 0.5
+            w -= (lr * length) * orthogonal(ahead).reshape(w.shape)
+
+
+def is_hidden(w):
+    """Return whether w is the kernel of a convolution between many channels."""
+    return w.ndim == 4 and min(w.shape[:2]) > 4
+
+
+def orthogonal(G):
+    """Return the matrix G with its singular values made equal to 1, shape of G.
+
+    (G G^T + d I)^(-1/2) G, by the eigenvectors of G G^T, in float64. d is 1e-5 of the
+    largest eigenvalue: singular values below 0.003 of the largest are noise, and stay
+    below 1. A G of zeros stays one.
+
+    >>> orthogonal(np.array([[3.0, 0.0, 0.0], [0.0, 0.0, -4.0]])).round(2) + 0.0
+    array([[ 1.,  0.,  0.],
+           [ 0.,  0., -1.]])
+    """
+    if len(G) > G.shape[1]:
+        return orthogonal(G.T).T
+    values, vectors = np.linalg.eigh((G @ G.T).astype(np.float64))
+    damped = np.maximum(values, 0) + 1e-5 * values[-1] + np.finfo(np.float32).tiny
+    return ((vectors / np.sqrt(damped)) @ vectors.T).astype(G.dtype) @ G
+
+
+OPTIMIZERS = {"adam": Adam, "muon": Muon}
 
 
 class EMA:

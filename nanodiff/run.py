@@ -12,7 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from nanodiff import checkpoint
-from nanodiff.optim import EMA, Adam
+from nanodiff.optim import EMA, OPTIMIZERS
 from nanodiff.schedule import named
 from nanodiff.train import Recipe, train
 from nanodiff.trained import build, settings
@@ -37,7 +37,7 @@ class Run:
         self.losses, self.data, self.rng = [], None, np.random.default_rng(seed)
         self.model = UNet(**unet, rng=self.rng)
         params = self.model.named_params()
-        self.adam, self.ema = Adam(params), EMA(params)
+        self.optimizer, self.ema = OPTIMIZERS[recipe.optimizer](params), EMA(params)
 
     @classmethod
     def beginning_with(cls, found, recipe, *, seed):
@@ -97,7 +97,8 @@ class Run:
         self.data = data
         loop = train(
             self.model, self.schedule, images, context, self.recipe,
-            rng=self.rng, adam=self.adam, ema=self.ema, first=len(self.losses),
+            rng=self.rng, optimizer=self.optimizer, ema=self.ema,
+            first=len(self.losses),
         )  # fmt: skip
         steps, done = self.recipe.steps, len(self.losses)
         bar = tqdm(loop, "compiling kernels", steps, initial=done, unit="step")
@@ -119,7 +120,8 @@ class Run:
 
     def _parts(self):
         return {
-            "model": self.model, "adam": self.adam, "ema": self.ema, "rng": self.rng,
+            "model": self.model, "optimizer": self.optimizer,
+            "ema": self.ema, "rng": self.rng,
         }  # fmt: skip
 
     def _config(self):

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nanodiff.optim import clip_gradients, learning_rate
+from nanodiff.optim import OPTIMIZERS, clip_gradients, learning_rate
 from nanodiff.prediction import KINDS, target
 from nanodiff.schedule import q_sample
 
@@ -28,7 +28,7 @@ class Recipe:
     arXiv 2207.12598, Algorithm 1). max_norm: longer gradients are shortened to it.
     predicts: what the network learns to say, "eps", "x0" or "v". focus: (share, first,
     last), the share of times that are drawn from first..last; the others, and without a
-    focus all, are uniform in 1..T.
+    focus all, are uniform in 1..T. optimizer: one of `optim.OPTIMIZERS`.
 
     Raises ValueError if a value is out of its range.
     """
@@ -41,6 +41,7 @@ class Recipe:
     max_norm: float = 1.0
     predicts: str = "eps"
     focus: tuple | None = None
+    optimizer: str = "adam"
 
     def __post_init__(self):
         for name in ("steps", "batch", "lr", "max_norm"):
@@ -54,6 +55,10 @@ class Recipe:
             raise ValueError(f"drop is {self.drop}, expected 0..1")
         if self.predicts not in KINDS:
             raise ValueError(f"predicts is {self.predicts!r}, expected one of {KINDS}")
+        if self.optimizer not in OPTIMIZERS:
+            raise ValueError(
+                f"optimizer is {self.optimizer!r}, expected one of {list(OPTIMIZERS)}"
+            )
         if self.focus is not None:
             share, first, last = self.focus
             if not (0 <= share <= 1 and 1 <= first <= last):
@@ -63,16 +68,16 @@ class Recipe:
                 )
 
 
-def train(model, schedule, images, context, recipe, *, rng, adam, ema, first=0):
+def train(model, schedule, images, context, recipe, *, rng, optimizer, ema, first=0):
     """Train for steps first..recipe.steps - 1, yielding (step, loss) after each.
 
     model: a network with `forward(xt, t, context)`, `backward(d_eps)`, `named_grads()`.
     images: (n, ...), about [-1, 1]; context: (n, features), or None. rng: a
-    `np.random.Generator`, for the batch, t, eps and the dropped contexts. adam, ema: of
-    the model's parameters.
+    `np.random.Generator`, for the batch, t, eps and the dropped contexts. optimizer,
+    ema: of the model's parameters.
 
-    What rng, adam, ema and the model hold after step k is all that step k + 1 depends
-    on: a run may stop there and go on with first = k + 1, bit for bit.
+    What rng, optimizer, ema and the model hold after step k is all that step k + 1
+    depends on: a run may stop there and go on with first = k + 1, bit for bit.
 
     Raises ValueError if images and context differ in number or the recipe's focus is
     not within 1..T, and FloatingPointError, before any weight has changed, if the loss
@@ -100,7 +105,8 @@ def train(model, schedule, images, context, recipe, *, rng, adam, ema, first=0):
                 f"at step {step} the loss is {loss} and its gradient's norm {norm}; "
                 f"the weights are those of step - 1; try a lower lr than {recipe.lr}"
             )
-        adam.step(grads, learning_rate(step, recipe.steps, recipe.lr, recipe.warmup))
+        rate = learning_rate(step, recipe.steps, recipe.lr, recipe.warmup)
+        optimizer.step(grads, rate)
         ema.update()
         yield step, loss
 

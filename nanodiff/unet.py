@@ -15,14 +15,9 @@ Shapes: xt, eps_hat (N, C, H, W); t an int or (N,); context (N, features).
 import itertools
 
 import numpy as np
-from threadpoolctl import ThreadpoolController
 
+from nanodiff.blas import ONE_BLAS_THREAD
 from nanodiff.layers import Conv2d, Downsample, GroupNorm, Layer, Linear, SiLU, Upsample
-
-# The matrix products of the embedding are too small to share, but OpenBLAS shares them,
-# and its threads then spin, waiting for more, on the cores that the kernels need: that
-# made a training step 2.3 times slower.
-ONE_BLAS_THREAD = ThreadpoolController().wrap(limits=1, user_api="blas")
 
 
 def time_features(t, size, dtype=np.float32):

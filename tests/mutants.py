@@ -74,7 +74,7 @@ MUTANTS = [
      "Burak599: bias correction starts anew at each step"),
     ("optim", "min(self.decay, (1 + self.k) / (10 + self.k))", "self.decay",
      "improved-diffusion #59: an average that remembers its start"),
-    ("checkpoint", "    adam.k, ema.k = found.adam_k, found.ema_k\n", "",
+    ("checkpoint", "    optimizer.k, ema.k = found.adam_k, found.ema_k\n", "",
      "DiT PR #23: the loss jumps after resuming"),
     ("checkpoint", "    rng.bit_generator.state = found.rng\n", "",
      "lucidrains #27: resumed without its random state"),

@@ -7,9 +7,9 @@ import nanodiff
 
 FOLDER = Path(nanodiff.__file__).parent
 LEVEL = {
-    "rows": 1, "norm_kernels": 1, "schedule": 1, "optim": 1, "data": 1,
+    "blas": 1, "rows": 1, "norm_kernels": 1, "schedule": 1, "data": 1,
     "gradcheck": 1, "viz": 1, "guidance": 1, "latent": 1, "winograd": 1,
-    "sprite_parts": 1, "sprites": 2,
+    "sprite_parts": 1, "sprites": 2, "optim": 2,
     "kernels": 2, "checkpoint": 2, "prediction": 2,
     "plans": 3, "ddpm": 3, "ddim": 3, "likelihood": 3,
     "strings": 4,

@@ -1,8 +1,20 @@
-"""Adam, the moving average and the learning rate, against their papers."""
+"""Adam, Muon, the moving average and the learning rate, against their papers."""
 
 import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
 
-from nanodiff.optim import EMA, Adam, clip_gradients, learning_rate
+from nanodiff.optim import (
+    EMA,
+    Adam,
+    Muon,
+    clip_gradients,
+    is_hidden,
+    learning_rate,
+    orthogonal,
+)
+from nanodiff.unet import UNet
+from tests.strategies import seeds
 
 
 def test_adam_equals_its_paper_and_keeps_float32(rng):
@@ -16,6 +28,69 @@ def test_adam_equals_its_paper_and_keeps_float32(rng):
         expected = expected - 0.1 * m_hat / (np.sqrt(v_hat) + 1e-8)
         np.testing.assert_allclose(w["w"], expected, rtol=1e-4)
     assert w["w"].dtype == adam.v["w"].dtype == np.float32
+
+
+def a_matrix(rows, columns, seed):
+    return np.random.default_rng(seed).standard_normal((rows, columns))
+
+
+sizes = st.tuples(st.integers(1, 12), st.integers(1, 40))
+
+
+@given(sizes, seeds, st.floats(-6, 6))
+def test_orthogonal_keeps_singular_vectors_and_makes_the_values_one(size, seed, power):
+    G = a_matrix(*size, seed) * 10.0**power
+    U, s, V = np.linalg.svd(G, full_matrices=False)
+    damped = s / np.sqrt(s**2 + 1e-5 * s[0] ** 2)
+    np.testing.assert_allclose(orthogonal(G), (U * damped) @ V, atol=1e-7)
+    np.testing.assert_allclose(orthogonal(G.T), orthogonal(G).T, atol=1e-7)
+    np.testing.assert_allclose(orthogonal(0 * G), 0)
+
+
+@given(sizes, seeds)
+def test_no_step_of_that_spectral_norm_goes_further_down(size, seed):
+    G, other = a_matrix(*size, seed), a_matrix(*size, seed + 1)
+    other /= np.linalg.norm(other, 2)
+    down = np.sum(G * orthogonal(G))  # the nuclear norm of G, but for the damping
+    nuclear = np.linalg.norm(G, "nuc")
+    assert np.sum(G * other) <= nuclear + 1e-9
+    assert (1 - 3e-3 * min(size)) * nuclear <= down <= nuclear
+
+
+@given(seeds)
+def test_muon_equals_its_formula_and_is_adam_for_what_is_not_hidden(seed):
+    rng = np.random.default_rng(seed)
+    shapes = {"conv": (6, 8, 3, 3), "first": (8, 1, 3, 3), "b": (6,), "linear": (9, 9)}
+    start = {n: rng.standard_normal(s).astype(np.float32) for n, s in shapes.items()}
+    w, v = ({n: array.copy() for n, array in start.items()} for _ in "wv")
+    muon, adam, m = Muon(w, momentum=0.8), Adam(v), 0
+    expected = start["conv"].astype(np.float64).reshape(6, 72)
+    for _ in range(3):
+        g = {n: rng.standard_normal(s).astype(np.float32) for n, s in shapes.items()}
+        muon.step(g, lr=0.1)
+        adam.step(g, lr=0.1)
+        G = g["conv"].reshape(6, 72)
+        m = 0.8 * m + 0.2 * G
+        U, _, V = np.linalg.svd(0.8 * m + 0.2 * G, full_matrices=False)
+        expected = expected - 0.1 * 0.2 * np.sqrt(72) * U @ V
+    found = w.pop("conv")
+    assert found.dtype == np.float32 and "conv" not in muon.v
+    np.testing.assert_allclose(found.reshape(6, 72), expected, atol=1e-4)
+    for name in w:
+        np.testing.assert_array_equal(w[name], v[name])
+
+
+def test_a_step_of_muon_has_the_size_of_one_of_adam(rng):
+    w = {"w": np.zeros((16, 16, 3, 3))}
+    Muon(w).step({"w": rng.standard_normal((16, 16, 3, 3))}, lr=0.1)
+    np.testing.assert_allclose(np.sqrt(np.mean(w["w"] ** 2)), 0.1 * 0.2, rtol=1e-3)
+
+
+def test_hidden_are_the_convolutions_between_the_first_and_the_last(rng):
+    params = UNet(3, 10, (8, 8), features=8, rng=rng).named_params()
+    hidden = {name for name, w in params.items() if is_hidden(w)}
+    convolutions = {name for name, w in params.items() if w.ndim == 4}
+    assert hidden == convolutions - {"conv_in.w", "conv_out.w"} and len(hidden) > 6
 
 
 def test_ema_of_a_constant_is_the_constant_and_weights_sum_to_one():

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from nanodiff import checkpoint
+from nanodiff.optim import Muon
 from nanodiff.run import Run
 from nanodiff.train import Recipe
 
@@ -51,15 +52,17 @@ def test_ctrl_c_saves_and_a_resumed_run_is_the_same_to_the_bit(digits, tmp_path)
 def test_a_run_begins_with_the_average_of_another(digits, tmp_path):
     first = start()
     first.learn(*digits, tmp_path / "run.npz", 6, lambda run: None)
-    recipe = Recipe(steps=1, batch=2, warmup=0, focus=(0.5, 2, 20))
+    recipe = Recipe(1, 2, warmup=0, focus=(0.5, 2, 20), optimizer="muon")
     second = Run.beginning_with(first.trained(), recipe, seed=9)
-    assert second.schedule.T == 25 and second.losses == [] and second.adam.k == 0
+    assert second.schedule.T == 25 and second.losses == [] and second.optimizer.k == 0
     for name, average in first.ema.average.items():
         np.testing.assert_array_equal(second.model.named_params()[name], average)
         np.testing.assert_array_equal(second.ema.average[name], average)
     path = tmp_path / "second.npz"
     second.learn(*digits, path, 1, lambda run: None)
-    assert tuple(Run.resume(path).recipe.focus) == recipe.focus
+    again = Run.resume(path)
+    assert tuple(again.recipe.focus) == recipe.focus
+    assert isinstance(again.optimizer, Muon) and again.optimizer.k == 1
 
 
 def test_a_second_ctrl_c_stops_at_once_and_the_handler_is_put_back(digits, tmp_path):

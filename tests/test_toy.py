@@ -23,7 +23,7 @@ def test_the_loss_comes_down_to_the_exact_floor(rng):
     mlp = toy.MLP(width=64, rng=rng)
     ema = EMA(mlp.named_params())
     recipe = Recipe(steps, batch=256, lr=3e-3, warmup=100)
-    parts = {"rng": rng, "adam": Adam(mlp.named_params()), "ema": ema}
+    parts = {"rng": rng, "optimizer": Adam(mlp.named_params()), "ema": ema}
     for _ in train(mlp, schedule, x0, None, recipe, **parts):
         pass
     mlp.load(ema.average)

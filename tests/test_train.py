@@ -4,17 +4,18 @@ import numpy as np
 import pytest
 
 from nanodiff import checkpoint
-from nanodiff.optim import EMA, Adam
+from nanodiff.optim import EMA, OPTIMIZERS, Adam
 from nanodiff.schedule import linear
 from nanodiff.train import Recipe, train
 from nanodiff.unet import UNet
 
 
-def run(seed=0):
+def run(seed=0, optimizer=Adam):
     rng = np.random.default_rng(seed)
     unet = UNet(1, 2, channels=(8, 8), features=8, groups=4, rng=rng)
     params = unet.named_params()
-    return {"model": unet, "adam": Adam(params), "ema": EMA(params), "rng": rng}
+    parts = {"optimizer": optimizer(params), "ema": EMA(params), "rng": rng}
+    return {"model": unet} | parts
 
 
 def images(n):
@@ -25,7 +26,7 @@ def images(n):
 
 def losses(parts, recipe, first=0, stop=None, n=8):
     x0, context = images(n)
-    model, rest = parts["model"], {k: parts[k] for k in ("adam", "ema", "rng")}
+    model, rest = parts["model"], {k: parts[k] for k in ("optimizer", "ema", "rng")}
     found = []
     for step, loss in train(
         model, linear(50), x0, context, recipe, first=first, **rest
@@ -73,7 +74,7 @@ def test_a_step_is_algorithm_1(predicts, given):
     loop = train(
         model, schedule, x0, context if given else None,
         Recipe(3, 6, warmup=0, drop=0.5, predicts=predicts),
-        rng=rng, adam=Adam(params), ema=EMA(params),
+        rng=rng, optimizer=Adam(params), ema=EMA(params),
     )  # fmt: skip
     step, loss = next(loop)
     assert step == 0
@@ -95,14 +96,15 @@ def test_a_step_is_algorithm_1(predicts, given):
     np.testing.assert_allclose(model.d, 2 * error / error.size, atol=1e-6)
 
 
-def test_a_run_that_was_stopped_goes_on_bit_for_bit(tmp_path):
+@pytest.mark.parametrize("optimizer", OPTIMIZERS.values())
+def test_a_run_that_was_stopped_goes_on_bit_for_bit(tmp_path, optimizer):
     recipe, path = Recipe(12, 4, warmup=3), tmp_path / "run.npz"
-    whole = run()
+    whole = run(optimizer=optimizer)
     expected = losses(whole, recipe)
-    half = run()
+    half = run(optimizer=optimizer)
     found = losses(half, recipe, stop=6)
     checkpoint.save(path, step=6, config={"any": [1]}, **half)
-    other = run(seed=9)
+    other = run(9, optimizer)
     stored = checkpoint.load(path)
     checkpoint.restore(stored, **other)
     found += losses(other, recipe, first=stored.step)
@@ -128,7 +130,8 @@ def test_a_gradient_that_is_not_finite_stops_although_the_loss_is():
     model = Recorder(np.zeros((6, 1, 4, 4), np.float32))
     model.w[...] = np.inf
     params = {"w": np.ones(1, np.float32)}
-    parts = {"adam": Adam(params), "ema": EMA(params), "rng": np.random.default_rng(0)}
+    parts = {"optimizer": Adam(params), "ema": EMA(params)}
+    parts["rng"] = np.random.default_rng(0)
     loop = train(model, linear(50), images(9)[0], None, Recipe(3, 6, warmup=0), **parts)
     with pytest.raises(FloatingPointError, match="gradient's norm inf"):
         next(loop)
@@ -188,6 +191,8 @@ def test_bad_input_is_named():
         Recipe(5, warmup=5)
     with pytest.raises(ValueError, match="predicts is 'score', expected one of"):
         Recipe(predicts="score")
+    with pytest.raises(ValueError, match="optimizer is 'sgd', expected one of"):
+        Recipe(optimizer="sgd")
     for focus in ((1.1, 1, 2), (-0.1, 1, 2), (0.5, 0, 2), (0.5, 3, 2)):
         with pytest.raises(ValueError, match=r"focus is \(.*, expected \(share, first"):
             Recipe(focus=focus)
@@ -195,7 +200,7 @@ def test_bad_input_is_named():
     parts = run()
     recipe, model = Recipe(focus=(0.5, 1, 51)), parts["model"]
     with pytest.raises(ValueError, match=r"focus is .*, expected times in 1\.\.50"):
-        next(train(model, linear(50), x0, context, recipe, adam=0, ema=0, rng=0))
+        next(train(model, linear(50), x0, context, recipe, optimizer=0, ema=0, rng=0))
     with pytest.raises(ValueError, match="context has 3 rows, expected 4"):
         next(train(parts.pop("model"), linear(50), x0, context[:3], Recipe(), **parts))
 
