@@ -262,13 +262,15 @@ class GroupNorm(Layer):
 
 
 def _expect(array, name, shape, dtype):
-    """Raise ValueError unless the array has this shape (a str is free) and dtype."""
+    """Raise ValueError unless it has this shape (a str: any size but 0) and dtype."""
     fits = len(array.shape) == len(shape) and all(
-        isinstance(want, str) or size == want
+        size > 0 if isinstance(want, str) else size == want
         for size, want in zip(array.shape, shape, strict=True)
     )
     if not fits:
         want = ", ".join(str(n) for n in shape)
-        raise ValueError(f"{name} has shape {array.shape}, expected ({want})")
+        raise ValueError(
+            f"{name} has shape {array.shape}, expected ({want}), none of them 0"
+        )
     if array.dtype != dtype:
         raise ValueError(f"{name} has dtype {array.dtype}, expected {dtype}")

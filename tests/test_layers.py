@@ -319,6 +319,9 @@ def test_bad_input_is_named(rng):
         ValueError, match=r"x has shape \(1, 2, 4, 4\), expected \(N, 3"
     ):
         conv(np.zeros((1, 2, 4, 4), np.float32))
+    for empty in ((0, 3, 4, 4), (1, 3, 0, 4)):
+        with pytest.raises(ValueError, match=r"x has shape .*, none of them 0"):
+            conv(np.zeros(empty, np.float32))
     with pytest.raises(ValueError, match="x has dtype float64, expected float32"):
         conv(np.zeros((1, 3, 4, 4)))
     with pytest.raises(ValueError, match=r"plus has shape \(1, 4, 4, 5\), expected"):
