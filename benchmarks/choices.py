@@ -3,12 +3,12 @@
     python benchmarks/choices.py [--seconds 120] [--n 500] [--data FOLDER]
     python benchmarks/choices.py --only "as it is" muon    no more than these
 
-Each choice changes one setting of examples/train_mnist.py. First a few steps of each
-are timed in turn; then each trains as many steps as fit into the time, which also tells
-its learning rate when to fall. Run nothing else while it times. For each: held-out
-loss of eps (comparable only within a schedule), Frechet distance and share read as
-asked of n digits by DDIM-50, with the averaged weights. The last rows are the first
-run's, with other averages and with guidance.
+Each choice changes one setting of `examples/train_mnist.py --optimizer adam`. First a
+few steps of each are timed in turn; then each trains as many steps as fit into the
+time, which also tells its learning rate when to fall. Run nothing else while it times.
+For each: held-out loss of eps (comparable only within a schedule), Frechet distance and
+share read as asked of n digits by DDIM-50, with the averaged weights. The last rows are
+the first run's, with other averages and with guidance.
 """
 
 import argparse

@@ -1,6 +1,6 @@
 """What DDIM's noise x_T means: the same x_T, the way between two, the x_T of a digit.
 
-    python examples/explore_latents.py             two minutes on two cores
+    python examples/explore_latents.py             one minute on two cores
     python examples/explore_latents.py --quick     a try-out
 
 consistency.png: the same x_T in 5 to 200 steps gives the same digits, only finer.

@@ -1,6 +1,6 @@
 """Train the judge, a small classifier of digits, and see what it misreads.
 
-    python examples/train_judge.py --data FOLDER    about five minutes on two cores
+    python examples/train_judge.py --data FOLDER    about four minutes on two cores
     python examples/train_judge.py --quick          a few steps, which teach it little
 
 FOLDER holds the official MNIST files. It reads over 99 % of the official test set;

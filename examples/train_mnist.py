@@ -30,7 +30,7 @@ def options():
     add("--out", type=Path, default=Path("runs/mnist"), help="folder for the results")
     add("--steps", type=int, default=2200, help="training steps")
     add("--batch", type=int, default=32, help="images a step")
-    add("--optimizer", choices=OPTIMIZERS, default="adam", help="what moves weights")
+    add("--optimizer", choices=OPTIMIZERS, default="muon", help="moves the weights")
     add("--lr", type=float, default=2e-3, help="peak learning rate")
     add("--T", type=int, default=500, help="steps of noise")
     add("--schedule", choices=NAMED, default="linear", help="of the noise")
@@ -43,7 +43,7 @@ def options():
     add("--seed", type=int, default=0, help="of weights, batches, noise and samples")
     add("--every", type=int, default=1000, help="steps from sheet to sheet")
     add("--data", help="folder of official MNIST files (default: 10,000 digits)")
-    add("--resume", action="store_true", help="go on with the run in OUT")
+    add("--resume", action="store_true", help="go on, as it was begun, in OUT")
     add("--quick", action="store_true", help="a tiny run that only shows the way")
     args = parser.parse_args()
     if args.start and (args.resume or args.quick):

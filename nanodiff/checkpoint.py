@@ -78,7 +78,15 @@ def load(path):
 
 
 def restore(found, *, model, optimizer, ema, rng):
-    """Put what `load` returned back into a model, its optimiser, average and rng."""
+    """Put what `load` returned back into a model, its optimiser, average and rng.
+
+    Raises ValueError, before anything has changed, if the optimiser keeps other arrays.
+    """
+    if optimizer.m.keys() != found.m.keys() or optimizer.v.keys() != found.v.keys():
+        raise ValueError(
+            f"optimizer is {type(optimizer).__name__}, expected one that keeps m and v "
+            f"of the same parameters as the one that was saved"
+        )
     model.load(found.params)
     for own, stored in (
         (optimizer.m, found.m),

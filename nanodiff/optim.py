@@ -1,4 +1,4 @@
-"""What turns gradients into better weights: Adam, a learning rate, a moving average.
+"""What turns gradients into better weights: Adam, Muon, rate, clipping, average.
 
 Shapes: params and grads are dicts of arrays by name, as `Layer.named_params()` gives
 them. Arrays are changed in place, so a layer sees its new weights at once.
@@ -30,7 +30,7 @@ class Adam:
         self.v = {name: np.zeros_like(w) for name, w in params.items()}
 
     def step(self, grads, lr):
-        """Move every parameter once, along its gradient of the same name."""
+        """Move every parameter once, against its gradient of the same name."""
         self.k += 1
         rate = lr / (1 - self.b1**self.k)
         unbias = 1 / np.sqrt(1 - self.b2**self.k).item()
@@ -44,16 +44,17 @@ class Adam:
 class Muon(Adam):
     """Muon for the kernels of hidden convolutions, Adam for all other parameters.
 
-    A kernel is a matrix, G: a row for each channel out. Adam's steps are all in a few
-    of its directions; Muon takes one of equal length in each, so rare ones learn too:
+    Read as a matrix, a row for each channel out, a kernel has a gradient with a few
+    large singular values, so most of its plain step is along a few singular vectors.
+    Muon steps equally far along all of them: weak directions learn too.
 
-    m = b m + (1 - b) g,   w = w - lr 0.2 sqrt(max(rows, columns)) orthogonal(M)
+    m = b m + (1 - b) g,   M = b m + (1 - b) g with the m just computed
+    w = w - lr 0.2 sqrt(max(rows, columns)) orthogonal(M)
 
-    with M = b m + (1 - b) g, the momentum one step ahead. The factor gives the step the
-    size of one of Adam's, so that both take the same lr. Jordan et al. 2024, "Muon: an
-    optimizer for hidden layers in neural networks"; the factor: Liu et al. 2025, arXiv
-    2502.16982, Eq. 4. Hidden: more than 4 channels on both sides, which the first and
-    the last convolution of a network of images do not have.
+    The factor makes the root mean square of a step 0.2 lr, about that of Adam's, so
+    that both take the same lr (Liu et al. 2025, arXiv 2502.16982, section 2.2). Muon:
+    Jordan et al. 2024, https://kellerjordan.github.io/posts/muon, which comes near to
+    `orthogonal` by five products (Newton, Schulz). See `is_hidden` for what is hidden.
 
     >>> w = {"w": np.zeros((8, 8, 1, 1))}
     >>> Muon(w).step({"w": np.diag(np.arange(1.0, 9)).reshape(8, 8, 1, 1)}, lr=0.1)
@@ -70,7 +71,7 @@ class Muon(Adam):
 
     @ONE_BLAS_THREAD
     def step(self, grads, lr):
-        """Move every parameter once, along its gradient of the same name."""
+        """Move every parameter once, against its gradient of the same name."""
         super().step(grads, lr)
         for name, w in self.hidden.items():
             g, m = grads[name], self.m[name]
@@ -81,16 +82,20 @@ class Muon(Adam):
 
 
 def is_hidden(w):
-    """Return whether w is the kernel of a convolution between many channels."""
+    """Return whether w is a convolution's, with more than 4 channels on both sides.
+
+    The first and the last of a network of images have at most 4 on one side: grey, or
+    colours and opacity.
+    """
     return w.ndim == 4 and min(w.shape[:2]) > 4
 
 
 def orthogonal(G):
-    """Return the matrix G with its singular values made equal to 1, shape of G.
+    """Return the matrix G with all its singular values made (nearly) 1.
 
-    (G G^T + d I)^(-1/2) G, by the eigenvectors of G G^T, in float64. d is 1e-5 of the
-    largest eigenvalue: singular values below 0.003 of the largest are noise, and stay
-    below 1. A G of zeros stays one.
+    (G G^T + d I)^(-1/2) G, by the eigenvectors of G G^T: s becomes s / sqrt(s^2 + d). d
+    is 1e-5 times the square of the largest, so that only those below 0.003 of it, which
+    are noise, stay small. A G of zeros stays one.
 
     >>> orthogonal(np.array([[3.0, 0.0, 0.0], [0.0, 0.0, -4.0]])).round(2) + 0.0
     array([[ 1.,  0.,  0.],

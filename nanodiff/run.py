@@ -88,7 +88,8 @@ class Run:
         context: as for `train`. Raises ValueError if they are not those that the run
         began with.
         """
-        data = zlib.crc32(context.tobytes(), zlib.crc32(images.tobytes()))
+        context_bytes = b"" if context is None else context.tobytes()
+        data = zlib.crc32(context_bytes, zlib.crc32(images.tobytes()))
         if self.data not in (None, data):
             raise ValueError(
                 f"images and context have the checksum {data}, expected those that the "

@@ -28,7 +28,8 @@ class Recipe:
     arXiv 2207.12598, Algorithm 1). max_norm: longer gradients are shortened to it.
     predicts: what the network learns to say, "eps", "x0" or "v". focus: (share, first,
     last), the share of times that are drawn from first..last; the others, and without a
-    focus all, are uniform in 1..T. optimizer: one of `optim.OPTIMIZERS`.
+    focus all, are uniform in 1..T. optimizer: what a `Run`
+    makes, one of `optim.OPTIMIZERS`; `train` itself takes the one it is given.
 
     Raises ValueError if a value is out of its range.
     """
@@ -60,11 +61,13 @@ class Recipe:
                 f"optimizer is {self.optimizer!r}, expected one of {list(OPTIMIZERS)}"
             )
         if self.focus is not None:
-            share, first, last = self.focus
-            if not (0 <= share <= 1 and 1 <= first <= last):
+            object.__setattr__(self, "focus", tuple(self.focus))  # JSON made it a list
+            share, *times = self.focus
+            whole = [isinstance(t, int) for t in times] == [True, True]
+            if not (whole and 0 <= share <= 1 <= times[0] <= times[1]):
                 raise ValueError(
                     f"focus is {self.focus}, expected (share, first, last) with "
-                    f"0 <= share <= 1 and 1 <= first <= last"
+                    f"0 <= share <= 1 and integers 1 <= first <= last"
                 )
 
 

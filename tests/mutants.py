@@ -74,6 +74,8 @@ MUTANTS = [
      "Burak599: bias correction starts anew at each step"),
     ("optim", "min(self.decay, (1 + self.k) / (10 + self.k))", "self.decay",
      "improved-diffusion #59: an average that remembers its start"),
+    ("optim", "min(self.decay, (1 + self.k) / (10 + self.k))",
+     "(1 + self.k) / (10 + self.k)", "an average whose horizon grows for ever"),
     ("checkpoint", "    optimizer.k, ema.k = found.adam_k, found.ema_k\n", "",
      "DiT PR #23: the loss jumps after resuming"),
     ("checkpoint", "    rng.bit_generator.state = found.rng\n", "",

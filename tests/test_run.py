@@ -50,19 +50,21 @@ def test_ctrl_c_saves_and_a_resumed_run_is_the_same_to_the_bit(digits, tmp_path)
 
 
 def test_a_run_begins_with_the_average_of_another(digits, tmp_path):
-    first = start()
-    first.learn(*digits, tmp_path / "run.npz", 6, lambda run: None)
-    recipe = Recipe(1, 2, warmup=0, focus=(0.5, 2, 20), optimizer="muon")
+    first = Run(Recipe(2, 2, warmup=0), T=25, seed=3, **(SMALL | {"channels": [8, 8]}))
+    first.learn(*digits, tmp_path / "run.npz", 2, lambda run: None)
+    recipe = Recipe(2, 2, warmup=0, focus=(0.5, 2, 20), optimizer="muon")
     second = Run.beginning_with(first.trained(), recipe, seed=9)
     assert second.schedule.T == 25 and second.losses == [] and second.optimizer.k == 0
     for name, average in first.ema.average.items():
         np.testing.assert_array_equal(second.model.named_params()[name], average)
         np.testing.assert_array_equal(second.ema.average[name], average)
     path = tmp_path / "second.npz"
-    second.learn(*digits, path, 1, lambda run: None)
+    second.learn(*digits, path, 2, lambda run: None)
     again = Run.resume(path)
-    assert tuple(again.recipe.focus) == recipe.focus
-    assert isinstance(again.optimizer, Muon) and again.optimizer.k == 1
+    assert again.recipe == recipe and again.optimizer.k == 2
+    assert isinstance(again.optimizer, Muon) and again.optimizer.hidden
+    for name, m in second.optimizer.m.items():
+        np.testing.assert_array_equal(again.optimizer.m[name], m)
 
 
 def test_a_second_ctrl_c_stops_at_once_and_the_handler_is_put_back(digits, tmp_path):
@@ -76,6 +78,12 @@ def test_a_second_ctrl_c_stops_at_once_and_the_handler_is_put_back(digits, tmp_p
         start().learn(*digits, tmp_path / "run.npz", 2, twice)
     assert signal.getsignal(signal.SIGINT) is before
     assert len(Run.resume(tmp_path / "run.npz").losses) == 2
+
+
+def test_a_network_without_a_context_learns_too(digits, tmp_path):
+    run = Run(Recipe(1, 2, warmup=0), 25, seed=0, **(SMALL | {"context_features": 0}))
+    run.learn(digits[0], None, tmp_path / "run.npz", 1, lambda run: None)
+    assert Run.resume(tmp_path / "run.npz").data == run.data
 
 
 def test_other_data_are_refused_before_a_step(digits, tmp_path):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from nanodiff import checkpoint
-from nanodiff.optim import EMA, OPTIMIZERS, Adam
+from nanodiff.optim import EMA, OPTIMIZERS, Adam, Muon
 from nanodiff.schedule import linear
 from nanodiff.train import Recipe, train
 from nanodiff.unet import UNet
@@ -116,6 +116,15 @@ def test_a_run_that_was_stopped_goes_on_bit_for_bit(tmp_path, optimizer):
         )
 
 
+@pytest.mark.parametrize("ours, other", [(Adam, Muon), (Muon, Adam)])
+def test_a_checkpoint_of_another_optimizer_is_refused(tmp_path, ours, other):
+    path, parts = tmp_path / "run.npz", run(9, other)
+    checkpoint.save(path, step=0, config={}, **run(0, ours))
+    with pytest.raises(ValueError, match=f"optimizer is {other.__name__}, expected"):
+        checkpoint.restore(checkpoint.load(path), **parts)
+    assert np.array_equal(parts["model"].mid.conv1.w, run(9)["model"].mid.conv1.w)
+
+
 def test_a_loss_that_is_not_finite_stops_before_any_weight_changes():
     parts = run()
     parts["model"].conv_out.b[...] = np.nan
@@ -193,7 +202,9 @@ def test_bad_input_is_named():
         Recipe(predicts="score")
     with pytest.raises(ValueError, match="optimizer is 'sgd', expected one of"):
         Recipe(optimizer="sgd")
-    for focus in ((1.1, 1, 2), (-0.1, 1, 2), (0.5, 0, 2), (0.5, 3, 2)):
+    for focus in (
+        (1.1, 1, 2), (-0.1, 1, 2), (0.5, 0, 2), (0.5, 3, 2), (0.5, 1), (0.5, 1.5, 2),
+    ):  # fmt: skip
         with pytest.raises(ValueError, match=r"focus is \(.*, expected \(share, first"):
             Recipe(focus=focus)
     x0, context = images(4)
