@@ -51,7 +51,7 @@ class Muon(Adam):
     m = b m + (1 - b) g,   M = b m + (1 - b) g with the m just computed
     w = w - lr 0.2 sqrt(max(rows, columns)) orthogonal(M)
 
-    The factor makes the root mean square of a step 0.2 lr, about that of Adam's, so
+    The factor makes the root mean square of a step 0.2 lr (Adam's have 0.2 to 0.4), so
     that both take the same lr (Liu et al. 2025, arXiv 2502.16982, section 2.2). Muon:
     Jordan et al. 2024, https://kellerjordan.github.io/posts/muon, which comes near to
     `orthogonal` by five products (Newton, Schulz). See `is_hidden` for what is hidden.
