@@ -51,8 +51,9 @@ class Muon(Adam):
     m = b m + (1 - b) g,   M = b m + (1 - b) g with the m just computed
     w = w - lr 0.2 sqrt(max(rows, columns)) orthogonal(M)
 
-    The factor makes the root mean square of a step 0.2 lr (Adam's have 0.2 to 0.4), so
-    that both take the same lr (Liu et al. 2025, arXiv 2502.16982, section 2.2). Muon:
+    The factor makes the root mean square of a step 0.2 lr, so that both take the same
+    lr (Liu et al. 2025, arXiv 2502.16982): where gradients are mere noise, Adam's is
+    sqrt((1 - b1) / (1 + b1)) lr, 0.23 lr, the deviation of an average of noise. Muon:
     Jordan et al. 2024, https://kellerjordan.github.io/posts/muon, which comes near to
     `orthogonal` by five products (Newton, Schulz). See `is_hidden` for what is hidden.
 
@@ -104,6 +105,7 @@ def orthogonal(G):
     if len(G) > G.shape[1]:
         return orthogonal(G.T).T
     values, vectors = np.linalg.eigh((G @ G.T).astype(np.float64))
+    # tiny: zeros, as the first gradients behind a last layer of zeros are, divide by it
     damped = np.maximum(values, 0) + 1e-5 * values[-1] + np.finfo(np.float32).tiny
     return ((vectors / np.sqrt(damped)) @ vectors.T).astype(G.dtype) @ G
 

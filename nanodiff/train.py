@@ -28,8 +28,8 @@ class Recipe:
     arXiv 2207.12598, Algorithm 1). max_norm: longer gradients are shortened to it.
     predicts: what the network learns to say, "eps", "x0" or "v". focus: (share, first,
     last), the share of times that are drawn from first..last; the others, and without a
-    focus all, are uniform in 1..T. optimizer: what a `Run`
-    makes, one of `optim.OPTIMIZERS`; `train` itself takes the one it is given.
+    focus all, are uniform in 1..T. optimizer: one of `optim.OPTIMIZERS`, which a `Run`
+    makes; `train` itself takes the one it is given.
 
     Raises ValueError if a value is out of its range.
     """
