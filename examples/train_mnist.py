@@ -35,6 +35,8 @@ def options():
     add("--T", type=int, default=500, help="steps of noise")
     add("--schedule", choices=NAMED, default="linear", help="of the noise")
     add("--channels", type=int, nargs="+", default=[32, 64, 64], help="of each level")
+    add("--middle", type=int, help="blocks at the coarsest level; with --start, at "
+        "least as many as it has (default: 1, or as many)")  # fmt: skip
     add("--predicts", choices=KINDS, default="v", help="what the network learns to say")
     add("--focus", type=float, nargs=3, metavar=("SHARE", "FIRST", "LAST"),
         help="draw so many of the times from FIRST..LAST")  # fmt: skip
@@ -65,10 +67,11 @@ def begin(args):
     )  # fmt: skip
     if args.start:
         found = trained.pretrained(args.start)
-        return Run.beginning_with(found, recipe, seed=args.seed)
+        return Run.beginning_with(found, recipe, seed=args.seed, middle=args.middle)
     return Run(
         recipe, args.T, args.schedule,
         seed=args.seed, context_features=10, channels=args.channels,
+        middle=args.middle or 1,
     )  # fmt: skip
 
 

@@ -103,7 +103,10 @@ class UNet(Layer):
     image_channels: C of the images. context_features: width of the context vector, 0
     for none. channels: of each level, the finest first; H and W must be divisible by
     2^(levels - 1). features: size of the embedding. groups: of GroupNorm; must divide
-    all channels. The last convolution starts at zero, so the first loss is mean(eps^2).
+    all channels. middle: blocks at the coarsest level, where one costs least. All after
+    the first start as the identity, so a trained network can be given more of them. The
+    last convolution starts at zero, so the first loss is mean(eps^2). Raises ValueError
+    if middle is not an integer above 0.
 
     >>> unet = UNet(context_features=10, rng=np.random.default_rng(0))
     >>> sum(w.size for w in unet.named_params().values())
@@ -117,15 +120,19 @@ class UNet(Layer):
         channels=(32, 64, 64),
         features=128,
         groups=8,
+        middle=1,
         *,
         rng,
     ):
+        if not isinstance(middle, int) or middle < 1:
+            raise ValueError(f"middle is {middle!r}, expected an integer above 0")
         self.config = {
             "image_channels": image_channels,
             "context_features": context_features,
             "channels": list(channels),
             "features": features,
             "groups": groups,
+            "middle": middle,
         }
         self.levels = len(channels)
         self.embed = Embedding(features, context_features, rng=rng)
@@ -133,7 +140,12 @@ class UNet(Layer):
         for i, (c, wider) in enumerate(itertools.pairwise(channels), 2):
             setattr(self, f"pool{i - 1}", Downsample(c, c, rng=rng))
             setattr(self, f"down{i}", ResBlock(c, wider, features, groups, rng=rng))
-        self.mid = ResBlock(channels[-1], channels[-1], features, groups, rng=rng)
+        self.middle = ["mid", *(f"mid{i}" for i in range(2, middle + 1))]
+        for name in self.middle:
+            block = ResBlock(channels[-1], channels[-1], features, groups, rng=rng)
+            if name != "mid":
+                block.conv2.w[...] = 0
+            setattr(self, name, block)
         for i in range(self.levels - 1, 0, -1):
             c, wider = channels[i - 1 : i + 1]
             setattr(self, f"grow{i}", Upsample(wider, c, rng=rng))
@@ -157,7 +169,8 @@ class UNet(Layer):
             skips.append(h)
             h = getattr(self, f"pool{i}")(h)
             h = getattr(self, f"down{i + 1}")(h, emb)
-        h = self.mid(h, emb)
+        for name in self.middle:
+            h = getattr(self, name)(h, emb)
         for i in range(self.levels - 1, 0, -1):
             h = getattr(self, f"grow{i}")(h, skips[i - 1])
             h = getattr(self, f"up{i}")(h, emb)
@@ -171,8 +184,9 @@ class UNet(Layer):
             dh, de = getattr(self, f"up{i}").backward(dh)
             dskips.append(dh)  # grow adds the skip to its result: both get dh
             dh, demb = getattr(self, f"grow{i}").backward(dh), demb + de
-        dh, de = self.mid.backward(dh)
-        demb = demb + de
+        for name in reversed(self.middle):
+            dh, de = getattr(self, name).backward(dh)
+            demb = demb + de
         for i in range(self.levels - 1, 0, -1):
             dh, de = getattr(self, f"down{i + 1}").backward(dh)
             dh = getattr(self, f"pool{i}").backward(dh, dskips[i - 1])

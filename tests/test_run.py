@@ -67,6 +67,23 @@ def test_a_run_begins_with_the_average_of_another(digits, tmp_path):
         np.testing.assert_array_equal(again.optimizer.m[name], m)
 
 
+def test_a_run_can_begin_with_more_middle_blocks_than_the_other_had(digits, tmp_path):
+    first, path = start(), tmp_path / "run.npz"
+    first.learn(*digits, path, 6, lambda run: None)
+    recipe = Recipe(2, 2, warmup=0, optimizer="muon")
+    second = Run.beginning_with(first.trained(), recipe, seed=9, middle=2)
+    xt, t = digits[0][:2], np.array([3, 20])
+    first.model.load(first.ema.average)
+    assert first.model(xt, t).any()
+    np.testing.assert_array_equal(second.model(xt, t), first.model(xt, t))
+    second.learn(*digits, path, 2, lambda run: None)
+    assert second.model.mid2.conv2.w.any()
+    third = Run.beginning_with(second.trained(), recipe, seed=9)
+    assert third.model.config["middle"] == 2 == Run.resume(path).model.config["middle"]
+    with pytest.raises(ValueError, match="'mid2.* is not a parameter here"):
+        Run.beginning_with(second.trained(), recipe, seed=9, middle=1)
+
+
 def test_a_second_ctrl_c_stops_at_once_and_the_handler_is_put_back(digits, tmp_path):
     before = signal.getsignal(signal.SIGINT)
 
