@@ -7,6 +7,9 @@ import importlib.util
 import inspect
 import sys
 import tempfile
+from functools import reduce
+from itertools import product
+from operator import or_
 from pathlib import Path
 
 import numpy as np
@@ -76,21 +79,42 @@ def mutated(name, source):
         vars(nanodiff).update(attributes)
 
 
+def calls(test):
+    """All arguments that `parametrize` gives a test: [{}] if it has none."""
+    tables = []
+    for mark in getattr(test, "pytestmark", []):
+        names, rows = mark.args[0].split(", "), mark.args[1]
+        tables.append([dict(zip(names, row if len(names) > 1 else [row], strict=True))
+                       for row in rows])  # fmt: skip
+    return [reduce(or_, rows, {}) for rows in product(*tables)]
+
+
+def fails(test):
+    """Does a test fail, with any arguments that `parametrize` gives it?
+
+    One that wants other fixtures than rng and tmp_path is passed over.
+    """
+    for given in calls(test):
+        wanted = inspect.signature(test).parameters.keys() - given.keys()
+        if not wanted <= {"rng", "tmp_path"}:
+            return False
+        with tempfile.TemporaryDirectory() as folder:
+            fixtures = {"rng": np.random.default_rng(0), "tmp_path": Path(folder)}
+            given |= {name: fixtures[name] for name in wanted}
+            try:
+                test(**given)
+            except (Exception, pytest.fail.Exception):
+                return True
+    return False
+
+
 def is_noticed(name):
     """Does any test fail, of the files that judge this module?"""
     for file in JUDGES.get(name, ["train"]):
-        module = importlib.import_module(f"tests.test_{file}")
-        for test in [f for n, f in vars(module).items() if n.startswith("test_")]:
-            wanted = inspect.signature(test).parameters.keys()
-            if not wanted <= {"rng", "tmp_path"} or hasattr(test, "pytestmark"):
-                continue
-            given = {"rng": np.random.default_rng(0), "tmp_path": None}
-            with tempfile.TemporaryDirectory() as folder:
-                given["tmp_path"] = Path(folder)
-                try:
-                    test(**{name: given[name] for name in wanted})
-                except (Exception, pytest.fail.Exception):
-                    return True
+        module = vars(importlib.import_module(f"tests.test_{file}"))
+        tests = [found for name, found in module.items() if name.startswith("test_")]
+        if any(fails(test) for test in tests):
+            return True
     return False
 
 
