@@ -53,7 +53,7 @@ class TorchEmbedding(nn.Module):
 
 
 class TorchUNet(nn.Module):
-    """The mirror of a nanodiff UNet, with its weights."""
+    """The mirror of a UNet with a context and one middle block, and its weights."""
 
     def __init__(self, unet):
         super().__init__()

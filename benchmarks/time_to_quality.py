@@ -1,7 +1,7 @@
 """Loss on held-out digits against seconds: nanodiff and PyTorch, the same training.
 
     pip install torch==2.13.0
-    python benchmarks/time_to_quality.py [--steps 400] [--out quality.png]
+    python benchmarks/time_to_quality.py [--steps 400] [--out time_to_quality.png]
 
 Both start from the same weights and see the same batches, times and noise, so their
 losses run together step by step; what differs is when they get there. They train in

@@ -4,9 +4,10 @@ python examples/honest_loss.py             about four minutes
 python examples/honest_loss.py --quick     a few digits, a few seconds
 
 For a finite set of digits the best predictor of the noise is known, so the loss has a
-floor that no network gets below: about 0.001 for 500 digits. A network stays above, as
-it must: at the floor it would only repeat the digits it was shown. Then the variational
-bound of test digits, term by term, in bits a pixel with its standard error.
+floor: about 0.001 for 500 digits, and less for a network that is told which digit it
+is, as this one is. It stays above, as it must: at the floor it would only repeat the
+digits it was shown. Then the variational bound of test digits given their labels, term
+by term, in bits a pixel with its standard error.
 """
 
 import argparse

@@ -29,7 +29,7 @@ def options():
     add("--digits", default="0123456789", help="a column for each, or 3,3+8,8")
     add("--rows", type=int, default=4, help="samples of each digit")
     add("--sampler", choices=("ddim", "ddpm"), default="ddim", help="which one")
-    add("--steps", type=int, help="network calls (default: 50; DDPM: all of them)")
+    add("--steps", type=int, help="network calls (default: 50 or T; DDPM: T)")
     add("--eta", type=float, default=0.0, help="noise added back, 0..1 (DDIM only)")
     add("--w", type=float, default=0.0, help="weight of guidance; try 1")
     add("--seed", type=int, default=0, help="of the noise")
@@ -64,7 +64,8 @@ def main():
     model = guide(found.model, np.tile(args.columns, (args.rows, 1)), args.w)
     n = args.rows * len(args.columns)
     xT = rng.standard_normal((n, 1, 28, 28)).astype(np.float32)
-    calls = args.steps or (50 if args.sampler == "ddim" else found.schedule.T)
+    T = found.schedule.T
+    calls = args.steps or (min(50, T) if args.sampler == "ddim" else T)
     if args.sampler == "ddim":
         loop = ddim.sample(model, found.schedule, xT, calls, args.eta, rng, clip=1.0)
     else:

@@ -33,7 +33,7 @@ def options():
     add("--n", type=int, default=1000, help="digits for each weight")
     add("--steps", type=int, default=50, help="of DDIM")
     add("--w", type=float, nargs="+", default=[0, 0.5, 1, 2, 4], help="of guidance")
-    add("--seed", type=int, default=0, help="of the noise")
+    add("--seed", type=int, default=0, help="of the test digits drawn, and the noise")
     add("--quick", action="store_true", help="eight digits, two steps, two weights")
     args = parser.parse_args()
     if args.quick:

@@ -42,10 +42,11 @@ def options():
         help="draw so many of the times from FIRST..LAST")  # fmt: skip
     add("--start", help="mnist, or the path of a checkpoint: go on with its weights, "
         "T, schedule and channels, as a new run")  # fmt: skip
-    add("--seed", type=int, default=0, help="of weights, batches, noise and samples")
+    add("--seed", type=int, default=0, help="of weights, batches and noise")
     add("--every", type=int, default=1000, help="steps from sheet to sheet")
     add("--data", help="folder of official MNIST files (default: 10,000 digits)")
-    add("--resume", action="store_true", help="go on, as it was begun, in OUT")
+    add("--resume", action="store_true", help="go on in OUT, as it was begun "
+        "(and with the same --data)")  # fmt: skip
     add("--quick", action="store_true", help="a tiny run that only shows the way")
     args = parser.parse_args()
     if args.start and (args.resume or args.quick):

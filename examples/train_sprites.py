@@ -37,9 +37,10 @@ def options():
     add("--n", type=int, default=20_000, help="sprites to learn from")
     add("--steps", type=int, default=5000, help="training steps")
     add("--batch", type=int, default=32, help="images a step")
-    add("--seed", type=int, default=0, help="of everything that is random")
+    add("--seed", type=int, default=0, help="of sprites, weights and batches")
     add("--every", type=int, default=2500, help="steps from sheet to sheet")
-    add("--resume", action="store_true", help="go on with the run in OUT")
+    add("--resume", action="store_true", help="go on in OUT, as it was begun "
+        "(and with the same --n and --seed)")  # fmt: skip
     add("--quick", action="store_true", help="a tiny run that only shows the way")
     args = parser.parse_args()
     if args.quick:

@@ -41,7 +41,7 @@ def mnist(split="train", n=None, folder=None, download=False):
     first 1,000 of the official training set and the first 200 of the official test set.
     folder: where the official IDX files lie, raw or .gz, for all 60,000 or 10,000.
     download: fetch them first, checked by SHA-256, into the folder or else a cache
-    (needs `pip install nanodiff[download]`).
+    (needs `pip install pooch`, or raises ImportError).
 
     Raises FileNotFoundError for a missing file and ValueError for one that is cut short
     or of another kind, an unknown split, or an n beyond what there is.
@@ -64,12 +64,17 @@ def mnist(split="train", n=None, folder=None, download=False):
 def one_hot(labels, classes=10):
     """Return context vectors: a row of zeros with a one for each label, float32.
 
+    Raises ValueError for a label outside 0..classes - 1.
+
     >>> one_hot([2, 0], classes=3).tolist()
     [[0.0, 0.0, 1.0], [1.0, 0.0, 0.0]]
     """
     labels = np.asarray(labels)
     if labels.size and not (0 <= labels.min() and labels.max() < classes):
-        raise ValueError(f"labels go to {labels.max()}, expected 0..{classes - 1}")
+        raise ValueError(
+            f"labels go from {labels.min()} to {labels.max()}, expected within "
+            f"0..{classes - 1}"
+        )
     return np.eye(classes, dtype=np.float32)[labels]
 
 
@@ -123,9 +128,7 @@ def _download(split, folder):
     try:
         import pooch
     except ImportError as error:
-        raise ImportError(
-            "download=True needs pooch: pip install 'nanodiff[download]'"
-        ) from error
+        raise ImportError("download=True needs pooch: pip install pooch") from error
     folder = Path(pooch.os_cache("nanodiff") if folder is None else folder)
     fetcher = pooch.create(path=folder, base_url=MIRROR, registry=SHA256)
     for name in SHA256:

@@ -15,12 +15,14 @@ from itertools import pairwise
 
 import numpy as np
 
-from nanodiff.prediction import split
-from nanodiff.schedule import at, predict_eps, predict_x0, times
+from nanodiff.prediction import check_kind, split
+from nanodiff.schedule import at, check_shapes, predict_eps, predict_x0, times
 
 
 def timesteps(T, steps):
     """Return the falling list of times that `steps` equal jumps from T to 0 visit.
+
+    Raises ValueError unless steps is an integer in 1..T.
 
     >>> timesteps(1000, 4)
     [1000, 750, 500, 250, 0]
@@ -58,7 +60,8 @@ def step(schedule, xt, t, s, eps_hat, eta=0.0, z=None, clip=None):
     eta: 0 is deterministic, 1 adds DDPM's noise; z, standard normal, is needed if
     eta > 0. clip: if given, x0_hat is limited to [-clip, clip], and eps_hat changed
     to match. Raises ValueError for eta outside 0..1 or without z, s not below t, times
-    outside 0..T, or shapes that differ.
+    outside 0..T, a t where alpha_bar_t is 0, shapes that differ, or arrays that are not
+    of floats.
 
     >>> from nanodiff.schedule import linear
     >>> x = np.ones((1, 2))
@@ -71,6 +74,8 @@ def step(schedule, xt, t, s, eps_hat, eta=0.0, z=None, clip=None):
         raise ValueError(f"z is None, expected standard normal noise, as eta is {eta}")
     if np.any(np.asarray(s) >= t):
         raise ValueError(f"s is {s}, expected below t, which is {t}")
+    if z is not None:
+        check_shapes(xt=xt, z=z)
     x0_hat = predict_x0(schedule, xt, t, eps_hat)
     return _step(schedule, xt, t, s, x0_hat, eps_hat, eta, z, clip)
 
@@ -107,6 +112,7 @@ def sample(model, schedule, xT, steps=50, eta=0.0, rng=None, clip=None, predicts
         raise ValueError(f"eta is {eta}, expected 0..1")
     if eta > 0 and rng is None:
         raise ValueError(f"rng is None, expected a Generator, as eta is {eta}")
+    check_kind(predicts)
     return _sample(model, schedule, xT, times_, eta, rng, clip, predicts)
 
 
@@ -131,6 +137,7 @@ def invert(model, schedule, x0, steps=50, predicts="eps"):
     >>> [t for t, xt in invert(zero, linear(100), np.ones((1, 2)), steps=4)]
     [25, 50, 75, 100]
     """
+    check_kind(predicts)
     return _invert(model, schedule, x0, falling(steps, schedule.T)[::-1], predicts)
 
 

@@ -13,7 +13,7 @@ with its context bound, or an exact formula.
 import numpy as np
 
 from nanodiff.prediction import split
-from nanodiff.schedule import at, posterior, predict_x0, times
+from nanodiff.schedule import at, check_shapes, posterior, predict_x0, times
 
 
 def step(schedule, xt, t, eps_hat, z, variance="beta_tilde", clip=None):
@@ -23,13 +23,15 @@ def step(schedule, xt, t, eps_hat, z, variance="beta_tilde", clip=None):
     variance: "beta_tilde", exact if the data are one point, or "beta", exact if they
     are standard normal (DDPM section 3.2). Either is 0 at t = 1: the last step adds no
     noise. clip: if given, x0_hat is limited to [-clip, clip] first. Raises ValueError
-    for an unknown variance, a t outside 1..T, or shapes that differ.
+    for an unknown variance, a t outside 1..T or where alpha_bar_t is 0, shapes that
+    differ, or arrays that are not of floats.
 
     >>> from nanodiff.schedule import linear
     >>> x, z = np.ones((1, 2)), np.full((1, 2), 9.0)
     >>> step(linear(100), x, 1, 0 * x, z).round(4).tolist()  # x / sqrt(alpha_1)
     [[1.0005, 1.0005]]
     """
+    check_shapes(xt=xt, z=z)
     x0_hat = predict_x0(schedule, xt, t, eps_hat)
     return _step(schedule, xt, t, x0_hat, z, variance, clip)
 
@@ -52,7 +54,7 @@ def sample(model, schedule, xT, rng, variance="beta_tilde", clip=None, predicts=
 
     xT: standard normal, of the shape and dtype wanted. rng: a `np.random.Generator` for
     the added noise. variance, clip: see `step`. predicts: what the model says, "eps",
-    "x0" or "v".
+    "x0" or "v". The first step raises ValueError if one of them does not fit.
 
     >>> from nanodiff.schedule import linear
     >>> rng = np.random.default_rng(0)

@@ -189,12 +189,13 @@ class ScoreCard:
         """Return a card of n test digits, drawn from all, and of training digits.
 
         folder: of the official MNIST files; None is the subset of the package. Drawn,
-        since the first half of the official test set is the cleaner one.
+        since the first half of the official test set is the cleaner one. Raises
+        ValueError if there are not n of them.
         """
         rng, parts = np.random.default_rng(seed), []
         for split in ("test", "train"):
             images, labels = data.mnist(split, folder=folder)
-            if n > len(labels):
+            if not 1 <= n <= len(labels):
                 raise ValueError(f"n is {n}, expected 1..{len(labels)}")
             order = rng.permutation(len(labels))
             parts.append((images[order], labels[order]))

@@ -24,7 +24,8 @@ from nanodiff.schedule import at
 def gaussian(schedule, mean, std):
     """Return the exact predictor of the noise, for data N(mean, std^2).
 
-    mean: a float, or an array of an image's shape. std: a float of at least 0.
+    mean: a float, or an array of an image's shape. std: a float of at least 0, or
+    ValueError is raised.
 
     >>> from nanodiff.schedule import linear
     >>> model = gaussian(linear(100), 0.0, 1.0)  # x_t is N(0, 1) at every t
@@ -143,7 +144,7 @@ def loss_floor(schedule, std):
     """Return the least mean squared error of eps_hat at each t, for data N(., std^2).
 
     floor_t = a^2 std^2 / (a^2 std^2 + b^2), the variance of eps given x_t; floor_0 is
-    1. No network's training loss gets below it.
+    1. No predictor's expected loss is below it.
 
     >>> from nanodiff.schedule import linear
     >>> loss_floor(linear(1000), 0.5)[[1, 500]].round(4).tolist()

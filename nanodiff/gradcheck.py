@@ -17,7 +17,7 @@ def gradcheck(layer, *inputs, rng, h=1e-6, rtol=1e-6):
     inputs: as `layer.forward` takes them. Float arrays are differentiated, anything
     else (integers, None) is passed through. rng: a `np.random.Generator` for the
     parameters (random, so that no zero hides a mistake), dy and the directions. h: step
-    of the differences, rtol: largest relative error, 1e-6 for float64.
+    of the differences, rtol: largest relative error, or absolute of what is below 1.
 
     Changes the layer: its parameters become random and float64. Returns the names of
     what was checked.

@@ -2,8 +2,8 @@
 
     guided = given + w (given - free)
 
-given: what the network says with the context, free: without. The difference points
-from any picture toward a picture of the kind asked for; w goes on along it. Ho,
+given: what the network says with the context, free: without. If they are pictures,
+x0_hat, the difference points toward the kind asked for, and w goes on along it. Ho,
 Salimans 2022, arXiv 2207.12598, Eq. 6, where it is written (1 + w) given - w free.
 w = 0 is the network as it was trained. As eps, x0 and v are affine in each other, it
 does not matter which of them is guided.

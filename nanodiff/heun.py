@@ -4,7 +4,8 @@ With y = x / sqrt(alpha_bar) and sigma = sqrt(1 / alpha_bar - 1), DDIM (eta = 0)
 Euler's method on dy / dsigma = eps_hat (Song, Meng, Ermon 2020, arXiv 2010.02502, Eq.
 14). Heun's method takes the mean of the slopes at both ends of a step (Karras et al.
 2022, arXiv 2206.00364, Algorithm 1): two network calls, an error that falls as the
-square of the number of steps.
+inverse square of the number of steps. The last step is to t = 0, where no network has
+been trained: Karras takes Euler's, here the slope goes on as it last changed.
 
 Shapes: xt (N, ...). `model(xt, t)` is any callable.
 """
@@ -14,7 +15,7 @@ from itertools import pairwise
 import numpy as np
 
 from nanodiff.ddim import falling
-from nanodiff.prediction import split
+from nanodiff.prediction import check_kind, split
 from nanodiff.schedule import times
 
 
@@ -24,14 +25,22 @@ def sample(model, schedule, xT, steps=25, predicts="eps"):
     xT: standard normal, of the shape and dtype wanted. steps: how many, 1..T, or a
     strictly falling list of times that ends in 0; each costs two network calls but the
     last one. predicts: what the model says, "eps", "x0" or "v". Raises ValueError if
-    steps does not fit.
+    steps or predicts does not fit, or where alpha_bar is 0 at the first time: sigma is
+    infinite there.
 
     >>> from nanodiff.schedule import linear
     >>> zero = lambda xt, t: 0 * xt
     >>> [s for s, xs in sample(zero, linear(100), np.ones((1, 2)), [100, 17, 5, 0])]
     [17, 5, 0]
     """
-    return _sample(model, schedule, xT, falling(steps, schedule.T), predicts)
+    times_ = falling(steps, schedule.T)
+    check_kind(predicts)
+    if schedule.alpha_bar[times_[0]] == 0:
+        raise ValueError(
+            f"alpha_bar is 0 at t = {times_[0]}: expected a first time that has a "
+            f"finite sigma, or another sampler"
+        )
+    return _sample(model, schedule, xT, times_, predicts)
 
 
 def _sample(model, schedule, xt, times_, predicts):
@@ -46,7 +55,7 @@ def _sample(model, schedule, xt, times_, predicts):
         h, first = sigma[s] - sigma[t], slope(y, t)
         if s > 0:
             last = slope(y + times(h, first), s)
-        else:  # no network has been trained at t = 0: go on as the slope last changed
+        else:
             last = first + times(h, bend)
         y = y + times(h / 2, first + last)
         bend = times(1 / h, last - first)

@@ -38,7 +38,7 @@ class Layer:
         return self.forward(*inputs)
 
     def walk(self, prefix=""):
-        """Yield (prefix, layer) for this layer and all below it, in forward order."""
+        """Yield (prefix, layer) for this layer and all below it, as they were made."""
         yield prefix, self
         for name, child in vars(self).items():
             if isinstance(child, Layer):

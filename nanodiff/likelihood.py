@@ -56,10 +56,10 @@ def terms(model, schedule, x0, rng, variance="beta_tilde", bins=None, predicts="
     return found
 
 
-def bits_per_dimension(found, x0, bins=None):
+def bits_per_dimension(found, x0):
     """Return (mean, standard error) of the bound in bits a dimension, from `terms`.
 
-    Data in [-1, 1] with a density are counted in that unit; with bins, as bits a pixel.
+    Of terms that were made with bins they are bits a pixel.
 
     >>> x0 = np.zeros((3, 2))
     >>> [float(v) for v in bits_per_dimension(np.full((5, 3), np.log(2)), x0)]

@@ -117,7 +117,7 @@ class EMA:
     """An exponential moving average of the parameters: less noisy than the last ones.
 
     average = d average + (1 - d) w, d = min(decay, (1 + k) / (10 + k)) at update k =
-    0, 1, ...: early on the horizon is a tenth of the run so far, so that a short run
+    0, 1, ...: early on the horizon is a ninth of the run so far, so that a short run
     forgets its start (as TensorFlow's ExponentialMovingAverage does with num_updates).
 
     >>> w = {"w": np.zeros(1)}

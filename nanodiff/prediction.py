@@ -26,7 +26,7 @@ def target(schedule, x0, t, eps, predicts="eps"):
     >>> target(linear(100), x0, 0, eps, "v").tolist()  # no noise yet: v = eps
     [[2.0]]
     """
-    _check(predicts)
+    check_kind(predicts)
     if predicts == "v":
         signal, noise = _roots(schedule, t, x0)
         return times(signal, eps) - times(noise, x0)
@@ -46,7 +46,7 @@ def split(schedule, xt, t, output, predicts="eps"):
     >>> [part.round(9).item() for part in parts]
     [3.0, 2.0]
     """
-    _check(predicts)
+    check_kind(predicts)
     if predicts == "eps":
         return predict_x0(schedule, xt, t, output), output
     if predicts == "x0":
@@ -61,6 +61,7 @@ def _roots(schedule, t, images):
     return np.sqrt(alpha_bar), np.sqrt(1 - alpha_bar)
 
 
-def _check(predicts):
+def check_kind(predicts):
+    """Raise ValueError unless predicts is one of `KINDS`."""
     if predicts not in KINDS:
         raise ValueError(f"predicts is {predicts!r}, expected one of {list(KINDS)}")

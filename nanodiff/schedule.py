@@ -89,7 +89,8 @@ def cosine(T, offset=0.008):
     """Return the cosine schedule, which destroys the image more evenly.
 
     alpha_bar_t = f(t) / f(0), f(t) = cos^2(pi/2 (t/T + offset) / (1 + offset)),
-    and beta at most 0.999. Nichol, Dhariwal 2021, arXiv 2102.09672, Eq. 17.
+    and beta at most 0.999. Nichol, Dhariwal 2021, arXiv 2102.09672, Eq. 17. Raises
+    ValueError for a T below 1.
 
     >>> cosine(4).alpha_bar.round(3).tolist()
     [1.0, 0.847, 0.494, 0.144, 0.0]
@@ -109,7 +110,8 @@ def quadratic(T):
     and warns of it.
 
     >>> import warnings
-    >>> with warnings.catch_warnings(action="ignore"):
+    >>> with warnings.catch_warnings():
+    ...     warnings.simplefilter("ignore")
     ...     quadratic(1000).beta[[1, 1000]].round(6).tolist()
     [0.00085, 0.012]
     """
@@ -124,7 +126,7 @@ def sigmoid(T, start=-3.0, end=3.0):
 
     alpha_bar_t = (s(end) - s(u_t)) / (s(end) - s(start)), u_t = start + (end - start)
     t / T, s(u) = 1 / (1 + exp(-u)), and beta at most 0.999. Jabri, Fleet, Chen 2022,
-    arXiv 2212.11972, Algorithm 1 (with tau 1). Raises ValueError unless start < end.
+    arXiv 2212.11972. Raises ValueError unless start < end and T is at least 1.
 
     >>> sigmoid(4).alpha_bar.round(3).tolist()
     [1.0, 0.851, 0.5, 0.149, 0.0]
@@ -180,7 +182,7 @@ def q_sample(schedule, x0, t, eps):
     >>> q_sample(linear(100), np.ones((2, 3)), 0, np.zeros((2, 3))).tolist()
     [[1.0, 1.0, 1.0], [1.0, 1.0, 1.0]]
     """
-    _check_shapes(x0=x0, eps=eps)
+    check_shapes(x0=x0, eps=eps)
     alpha_bar = at(schedule.alpha_bar, t, x0)
     return times(np.sqrt(alpha_bar), x0) + times(np.sqrt(1 - alpha_bar), eps)
 
@@ -196,7 +198,7 @@ def predict_x0(schedule, xt, t, eps_hat):
     >>> predict_x0(schedule, q_sample(schedule, x0, 60, eps), 60, eps).round(9).tolist()
     [[2.0, 3.0]]
     """
-    _check_shapes(xt=xt, eps_hat=eps_hat)
+    check_shapes(xt=xt, eps_hat=eps_hat)
     alpha_bar = at(schedule.alpha_bar, t, xt)
     if np.any(alpha_bar == 0):
         raise ValueError(
@@ -215,7 +217,7 @@ def predict_eps(schedule, xt, t, x0_hat):
     >>> predict_eps(linear(100), np.zeros((1, 1)), 60, np.zeros((1, 1))).tolist()
     [[0.0]]
     """
-    _check_shapes(xt=xt, x0_hat=x0_hat)
+    check_shapes(xt=xt, x0_hat=x0_hat)
     alpha_bar = at(schedule.alpha_bar, t, xt, first=1)
     noise = xt - times(np.sqrt(alpha_bar), x0_hat)
     return times(1 / np.sqrt(1 - alpha_bar), noise)
@@ -233,7 +235,7 @@ def posterior(schedule, x0, xt, t):
     >>> [round(v.item(), 9) for v in posterior(linear(100), x0, xt, 1)]
     [5.0, 0.0]
     """
-    _check_shapes(x0=x0, xt=xt)
+    check_shapes(x0=x0, xt=xt)
     beta, alpha = at(schedule.beta, t, xt, first=1), at(schedule.alpha, t, xt)
     alpha_bar = at(schedule.alpha_bar, t, xt)
     alpha_bar_prev = at(schedule.alpha_bar, np.asarray(t) - 1, xt)
@@ -276,7 +278,8 @@ def _check_T(T):
         raise ValueError(f"T is {T!r}, expected an integer of at least 1")
 
 
-def _check_shapes(**arrays):
+def check_shapes(**arrays):
+    """Raise ValueError unless two named arrays are floats of one shape."""
     (first, a), (second, b) = arrays.items()
     for name, array in arrays.items():
         if not np.issubdtype(array.dtype, np.floating):

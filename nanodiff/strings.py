@@ -157,9 +157,9 @@ def _taps(plan, C, frame, length):
     return tap[:, None] + m, np.searchsorted(output, np.arange(plan.target.planes + 1))
 
 
-def _whole(n, unit=kernels.LANES):
-    """n pixels, filled up to whole vectors, or to whole units."""
-    return -(-n // unit) * unit
+def _whole(n):
+    """n pixels, filled up to whole vectors."""
+    return -(-n // kernels.LANES) * kernels.LANES
 
 
 @lru_cache(maxsize=128)

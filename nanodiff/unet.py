@@ -1,13 +1,14 @@
 """The network: a U-Net that predicts the noise in an image from time and context.
 
-    xt -> conv_in --------------------------------> (+) -> up1 -> norm_out -> conv_out
-             pool1 -> down2 ------------> (+) -> up2 -> grow1             28 x 28
-                        pool2 -> down3 -> mid -> grow2            14 x 14 and 7 x 7
+    28  xt -> conv_in ------------------------------> (+) -> up1 -> norm_out -> conv_out
+    14          pool1 -> down2 ------------> (+) -> up2 -> grow1
+     7                     pool2 -> down3 -> mid -> grow2
 
-Each block also sees one embedding of t and the context. Composition only: every formula
-is in `layers.py`. After Ho, Jain, Abbeel 2020 (arXiv 2006.11239), Appendix B, thinned
-out where the pixels are many: a skip is added, not concatenated, and leaves the finest
-level before any block, which saves a third of the arithmetic.
+Left: pixels a side, for MNIST. Each block also sees one embedding of t and the context.
+Composition only: every formula is in `layers.py`. After Ho, Jain, Abbeel 2020 (arXiv
+2006.11239), Appendix B, thinned out where the pixels are many: a skip is added, not
+concatenated, and leaves the finest level before any block, which saves a third of the
+arithmetic.
 
 Shapes: xt, eps_hat (N, C, H, W); t an int or (N,); context (N, features).
 """

@@ -114,7 +114,11 @@ def test_bad_input_is_named(tmp_path):
     for n in (0, 2001):
         with pytest.raises(ValueError, match=f"n is {n}, expected 1..2000"):
             data.mnist("test", n=n)
-    with pytest.raises(ValueError, match="labels go to 10"):
-        data.one_hot([10])
+    with pytest.raises(
+        ValueError, match="labels go from 3 to 10, expected within 0..9"
+    ):
+        data.one_hot([10, 3])
+    with pytest.raises(ValueError, match="labels go from -1 to 3, expected within"):
+        data.one_hot([3, -1])
     with pytest.raises(ValueError, match="images has shape"):
         viz.sheet(np.zeros((5, 1, 8, 8)), columns=2)

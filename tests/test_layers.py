@@ -99,6 +99,14 @@ def test_float32_sigmoid_is_exact_to_rounding(rng):
     np.testing.assert_allclose(found, u / (1 + np.exp(-u)), rtol=5e-7, atol=1e-35)
 
 
+@given(seeds)
+def test_silu_is_u_times_its_sigmoid(seed):
+    u = 9 * np.random.default_rng(seed).standard_normal((5, 3))
+    found = SiLU()(u)
+    np.testing.assert_allclose(found, u / (1 + np.exp(-u)), rtol=1e-12)
+    np.testing.assert_allclose(found - SiLU()(-u), u, rtol=1e-12)
+
+
 @given(sizes, sizes, sizes, st.sampled_from([Conv2d, Downsample, Upsample]), seeds)
 def test_plus_is_added_to_what_would_be_without_it(N, C, H, make, seed):
     rng = np.random.default_rng(seed)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from nanodiff import ddim, ddpm, heun
 from nanodiff.exact import gaussian
 from nanodiff.prediction import KINDS, split, target
-from nanodiff.schedule import cosine, linear, predict_eps
+from nanodiff.schedule import cosine, linear, predict_eps, zero_terminal
 from tests.strategies import falling_times, schedules, seeds, terminal
 
 
@@ -308,11 +308,15 @@ def test_bad_input_is_named():
         ddim.step(schedule, x, 5, 0, x, 0.5)
     with pytest.raises(ValueError, match="s is 5, expected below t"):
         ddim.step(schedule, x, 5, 5, x)
-    with pytest.raises(ValueError, match="predicts is 'score', expected one of"):
-        last(
-            ddim.sample(
-                model=lambda xt, t: xt, schedule=schedule, xT=x, predicts="score"
-            )
-        )
+    for sample in (ddim.sample, ddim.invert, heun.sample):
+        with pytest.raises(ValueError, match="predicts is 'score', expected one of"):
+            sample(model, schedule, x, 5, predicts="score")
+    with pytest.raises(ValueError, match="alpha_bar is 0 at t = 50: expected a first"):
+        heun.sample(model, zero_terminal(schedule), x, 5)
+    for z in (np.zeros((1, 1)), np.zeros((1, 2), int)):
+        with pytest.raises(ValueError, match="z has .* expected"):
+            ddpm.step(schedule, x, 5, x, z)
+        with pytest.raises(ValueError, match="z has .* expected"):
+            ddim.step(schedule, x, 5, 0, x, 0.5, z)
     with pytest.raises(ValueError, match="variance is 'small', expected"):
         ddpm.step(schedule, x, 5, x, x, variance="small")

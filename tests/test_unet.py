@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nanodiff.gradcheck import gradcheck
-from nanodiff.unet import UNet
+from nanodiff.unet import UNet, time_features
 
 
 def tiny(rng, **options):
@@ -65,6 +65,18 @@ def test_more_middle_blocks_start_as_the_identity(rng):
     np.testing.assert_array_equal(large(xt, 3), small(xt, 3))
     large.mid3.conv2.w[...] = 1
     assert (large(xt, 3) != small(xt, 3)).any()
+
+
+@given(st.integers(0, 1000), st.integers(1, 20), st.sampled_from([2, 8, 128]))
+def test_time_features_turn_by_their_frequencies(t, later, size):
+    # cos + i sin of (t + d) w is that of t w, turned by d w: the same at any t
+    cos, sin = np.split(time_features([0, t, later, t + later], size, float), 2, 1)
+    start, now, turn, then = cos + 1j * sin
+    np.testing.assert_allclose(then, now * turn, rtol=0, atol=1e-12)
+    assert np.all(start == 1)
+    cos, sin = np.split(time_features([1], size, float)[0], 2)
+    frequency = 10_000.0 ** (-2 * np.arange(size // 2) / size)
+    np.testing.assert_allclose(np.arctan2(sin, cos), frequency, rtol=1e-12)
 
 
 def test_a_sample_does_not_depend_on_its_batch(rng):
