@@ -79,7 +79,11 @@ def one_hot(labels, classes=10):
 
 
 def read_idx(split, folder):
-    """Return uint8 (pixels (n, H, W), labels (n,)) from a folder of IDX files."""
+    """Return uint8 (pixels (n, H, W), labels (n,)) from a folder of IDX files.
+
+    Raises FileNotFoundError and ValueError as `mnist` does, the latter also if there
+    are not as many labels as images.
+    """
     stem = FILES[split]
     pixels = _read_file(folder, f"{stem}-images-idx3-ubyte", ndim=3)
     labels = _read_file(folder, f"{stem}-labels-idx1-ubyte", ndim=1)

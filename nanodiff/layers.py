@@ -94,7 +94,10 @@ class Layer:
 
 
 class Linear(Layer):
-    """y = x w + b, with w drawn from N(0, 1/n_in) and b zero (or absent)."""
+    """y = x w + b, with w drawn from N(0, 1/n_in) and b zero (or absent).
+
+    Raises ValueError if x has another shape than (N, n_in) or another dtype than w.
+    """
 
     def __init__(self, n_in, n_out, *, rng, bias=True):
         self.add_param("w", rng.standard_normal((n_in, n_out)) / np.sqrt(n_in))
@@ -134,7 +137,9 @@ class Conv2d(Layer):
 
     kernel 3 (padding 1) or 1 (no padding), stride 1 or 2: H' = ceil(H / stride).
     `plus`, of the result's shape, is added to it in the same pass over memory; what a
-    skip connection brings has the gradient dy, so backward need not return it.
+    skip connection brings has the gradient dy, so backward need not return it. Raises
+    ValueError for another kernel or stride, and if the shape or dtype of x, plus or dy
+    does not fit.
     """
 
     plain_up_to = 200  # pixels in all: a 3x3's strings of tiles would be too short
@@ -209,9 +214,10 @@ class GroupNorm(Layer):
     """y = gamma * (x - mean) / std + beta, over groups of channels of one image.
 
     `silu` makes it y * sigmoid(y) in the same pass over memory; `plus` is added to dx,
-    as in Conv2d. A second input of shape
-    (N, 2 C) is added to gamma and beta of each image: so an embedding modulates the
-    features (Wu, He 2018, arXiv 1803.08494; Dhariwal, Nichol 2021, arXiv 2105.05233).
+    as in Conv2d. A second input of shape (N, 2 C) is added to gamma and beta of each
+    image: so an embedding modulates the features (Wu, He 2018, arXiv 1803.08494;
+    Dhariwal, Nichol 2021, arXiv 2105.05233). Raises ValueError if groups does not
+    divide channels, and if the shape or dtype of an input does not fit.
     """
 
     tiny = 1e-5

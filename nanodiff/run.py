@@ -66,7 +66,8 @@ class Run:
     def resume(cls, path):
         """Return the run that was saved in a checkpoint.
 
-        Raises ValueError for one that is damaged or that `save` did not write.
+        Raises FileNotFoundError for a missing one, and ValueError for one that is
+        damaged or that `save` did not write.
         """
         found = checkpoint.load(path)
         T, schedule, unet, recipe = settings(found.config)
@@ -90,8 +91,8 @@ class Run:
 
         Every so many steps, and at the end, the run is saved to `path` and draw(run) is
         called. Ctrl-C saves and raises SystemExit; a second one stops at once. images,
-        context: as for `train`. Raises ValueError if they are not those that the run
-        began with.
+        context: as for `train`, which may raise FloatingPointError. Raises ValueError
+        if they are not those that the run began with.
         """
         context_bytes = b"" if context is None else context.tobytes()
         data = zlib.crc32(context_bytes, zlib.crc32(images.tobytes()))

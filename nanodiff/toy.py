@@ -57,7 +57,7 @@ class MLP(Layer):
     The waves are xt itself, and sin and cos of it at rising frequencies, so that fine
     detail needs no steep weights (Tancik et al. 2020, arXiv 2006.10739). It has the
     interface of the UNet, so `train` and the samplers take it as well; like the UNet it
-    starts by predicting zero.
+    starts by predicting zero. Raises ValueError if it is given a context.
 
     >>> mlp = MLP(rng=np.random.default_rng(0))
     >>> mlp(np.ones((3, 2), np.float32), 5).tolist()

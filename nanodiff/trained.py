@@ -135,7 +135,10 @@ def write(path, params, about):
 
 
 def read(path):
-    """Return (params, about) of a file of weights; params are float32."""
+    """Return (params, about) of a file of weights; params are float32.
+
+    Raises ValueError if the file is damaged, FileNotFoundError if there is none.
+    """
     try:
         with open(path, "rb") as stream, np.load(stream) as file:  # no pickle
             about = json.loads(file["about"].item())

@@ -61,14 +61,14 @@ def save_sheet(path, images, columns, scale=2):
     _write(path, lambda part: Image.fromarray(sheet(images, columns, scale)).save(part))
 
 
-def save_film(path, frames, columns, scale=1, seconds=4.0, hold=2.0):
-    """Write an animated GIF: one sheet a frame, the last one held for `hold` seconds.
+def save_film(path, frames, columns, scale=1, hold=2.0):
+    """Write an animated GIF of four seconds, the last frame held for `hold` more.
 
     Sixty-four colours: noise does not compress, and a film should not weigh megabytes.
     """
     sheets = (sheet(images, columns, scale) for images in frames)
     pictures = [Image.fromarray(pixels).quantize(64) for pixels in sheets]
-    each = int(1000 * seconds / len(pictures))
+    each = 4000 // len(pictures)  # milliseconds
     durations = [each] * (len(pictures) - 1) + [int(1000 * hold)]
     _write(
         path,
@@ -114,11 +114,11 @@ def save_points(path, sets):
     _write(path, lambda part: figure.savefig(part, dpi=110))
 
 
-def save_fields(path, learned, exact, times, reach=2.0):
+def save_fields(path, learned, exact, times):
     """Write a PNG of two models' directions -eps_hat in the plane, a column a time."""
     figure = Figure(figsize=(2.6 * len(times), 5.4), layout="constrained")
     grid = figure.subplots(2, len(times), squeeze=False, sharex=True, sharey=True)
-    line = np.linspace(-reach, reach, 19, dtype=np.float32)
+    line = np.linspace(-2, 2, 19, dtype=np.float32)
     at = np.stack(np.meshgrid(line, line), axis=-1).reshape(-1, 2)
     for row, (name, model) in enumerate((("learned", learned), ("exact", exact))):
         for axes, t in zip(grid[row], times, strict=True):
