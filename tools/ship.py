@@ -1,4 +1,7 @@
-"""Put the averaged weights of a checkpoint into the package, as float16.
+"""Put the averaged weights of checkpoints into the package, as float16.
+
+Of several of one chain of runs it takes the mean of their weights (Wortsman et al.
+2022, arXiv 2203.05482), and all else from the last.
 
 python tools/ship.py runs/long/checkpoint.npz mnist --command "python examples/..."
     --seed 0 --seconds 3000 --score "..."
@@ -12,14 +15,19 @@ from nanodiff import checkpoint, trained
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("checkpoint", help="made by train_mnist.py or train_sprites.py")
+    parser.add_argument(
+        "checkpoint", nargs="+", help="made by train_mnist.py or train_sprites.py"
+    )
     parser.add_argument("name", choices=trained.NAMES)
     parser.add_argument("--command", required=True, help="that made the checkpoint")
     parser.add_argument("--seed", type=int, required=True, help="of that command")
     parser.add_argument("--seconds", type=int, required=True, help="that it took")
     parser.add_argument("--score", required=True, help="measured, with its command")
     args = parser.parse_args()
-    found = checkpoint.load(args.checkpoint)
+    every = [checkpoint.load(path) for path in args.checkpoint]
+    found = every[-1]
+    if any(one.config["unet"] != found.config["unet"] for one in every):
+        parser.error("the checkpoints are of different networks")
     steps, C = found.config["recipe"]["steps"], found.config["unet"]["image_channels"]
     if found.step != steps or C != {"mnist": 1, "sprites": 3}[args.name]:
         parser.error(
@@ -29,7 +37,11 @@ def main():
     about |= {key: vars(args)[key] for key in ("command", "seed", "seconds", "score")}
     about["date"] = time.strftime("%Y-%m-%d")
     path = trained.FOLDER / f"trained_{args.name}.npz"
-    trained.write(path, found.average, about)
+    mean = {
+        name: sum(one.average[name] for one in every) / len(every)
+        for name in found.average
+    }
+    trained.write(path, mean, about)
     print(f"made {path}, {path.stat().st_size} bytes")
 
 
