@@ -42,7 +42,7 @@ def options():
     add = parser.add_argument
     add("--model", default="mnist", help="mnist, or the path of a checkpoint")
     add("--out", type=Path, default=Path("runs/compare"), help="folder for the results")
-    add("--data", help="folder of official MNIST files (default: the subset)")
+    add("--data", help="folder of official MNIST files; None: the subset")
     add("--n", type=int, default=500, help="digits for each sampler")
     add("--steps", type=int, nargs="+", default=[5, 10, 20, 50, 100, 200, 1000])
     add("--seed", type=int, default=0, help="of the noise")

@@ -29,7 +29,7 @@ def options():
     )
     add = parser.add_argument
     add("--model", default="mnist", help="mnist, or the path of a checkpoint")
-    add("--data", help="folder of official MNIST files (default: the subset)")
+    add("--data", help="folder of official MNIST files; None: the subset")
     add("--n", type=int, default=1000, help="digits for each weight")
     add("--steps", type=int, default=50, help="of DDIM")
     add("--w", type=float, nargs="+", default=[0, 0.5, 1, 2, 4], help="of guidance")

@@ -27,7 +27,7 @@ def options():
     )
     add = parser.add_argument
     add("--out", type=Path, default=Path("runs/judge"), help="folder for the result")
-    add("--data", type=Path, help="official MNIST files (default: the subset)")
+    add("--data", type=Path, help="official MNIST files; None: the subset")
     add("--epochs", type=int, default=6, help="times through the training set")
     add("--batch", type=int, default=128, help="images a step")
     add("--lr", type=float, default=3e-3, help="peak learning rate")

@@ -36,7 +36,7 @@ def options():
     add("--schedule", choices=NAMED, default="linear", help="of the noise")
     add("--channels", type=int, nargs="+", default=[32, 64, 64], help="of each level")
     add("--middle", type=int, help="blocks at the coarsest level; with --start, at "
-        "least as many as it has (default: 1, or as many)")  # fmt: skip
+        "least as many as it has; None: 1, or as many")  # fmt: skip
     add("--predicts", choices=KINDS, default="v", help="what the network learns to say")
     add("--focus", type=float, nargs=3, metavar=("SHARE", "FIRST", "LAST"),
         help="draw so many of the times from FIRST..LAST")  # fmt: skip
@@ -44,7 +44,7 @@ def options():
         "T, schedule and channels, as a new run")  # fmt: skip
     add("--seed", type=int, default=0, help="of weights, batches and noise")
     add("--every", type=int, default=1000, help="steps from sheet to sheet")
-    add("--data", help="folder of official MNIST files (default: 10,000 digits)")
+    add("--data", help="folder of official MNIST files; None: 10,000 digits")
     add("--resume", action="store_true", help="go on in OUT, as it was begun "
         "(and with the same --data)")  # fmt: skip
     add("--quick", action="store_true", help="a tiny run that only shows the way")

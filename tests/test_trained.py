@@ -1,5 +1,9 @@
 """The networks of the package, and the wrapper that makes each of them say eps."""
 
+import runpy
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -10,7 +14,9 @@ from nanodiff.evaluate import look
 from nanodiff.gradcheck import gradcheck
 from nanodiff.guidance import guide
 from nanodiff.prediction import KINDS, split
+from nanodiff.run import Run
 from nanodiff.schedule import linear
+from nanodiff.train import Recipe
 from nanodiff.unet import UNet
 from tests.strategies import seeds
 
@@ -54,6 +60,34 @@ def test_a_file_of_weights_is_read_as_it_was_written(tmp_path_factory, seed, n):
     assert about == {"T": 7} and params["a.w"].dtype == np.float32
     np.testing.assert_allclose(params["a.w"], w, rtol=2**-11, atol=1e-7)
     assert [file.name for file in path.parent.iterdir()] == ["file.npz"]
+
+
+def ship(*checkpoints):
+    """Run tools/ship.py as its command line does."""
+    tool = Path(__file__).parents[1] / "tools" / "ship.py"
+    words = "mnist --command made --seed 1 --seconds 2 --score good".split()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", [str(tool), *map(str, checkpoints), *words])
+        runpy.run_path(str(tool), run_name="__main__")
+
+
+def test_the_mean_of_finished_runs_is_shipped_and_no_other(tmp_path, monkeypatch):
+    monkeypatch.setattr(trained, "FOLDER", tmp_path)
+    images, labels = np.zeros((4, 1, 4, 4), np.float32), np.eye(4, 3, dtype=np.float32)
+    runs = [Run(Recipe(1, 2, warmup=0), T=25, seed=k, **SMALL) for k in range(3)]
+    paths = [tmp_path / f"{k}.npz" for k in range(3)]
+    for run, path in zip(runs[:2], paths, strict=False):
+        run.learn(images, labels, path, 1, lambda run: None)
+    runs[2].save(paths[2])
+    with pytest.raises(SystemExit):
+        ship(*paths[::-1])  # the first of them is not finished
+    assert not (tmp_path / "trained_mnist.npz").exists()
+    ship(*paths[:2])
+    params, about = trained.read(tmp_path / "trained_mnist.npz")
+    assert about["command"] == "made" and about["T"] == 25
+    for name, w in params.items():
+        mean = (runs[0].ema.average[name] + runs[1].ema.average[name]) / 2
+        np.testing.assert_allclose(w, mean, rtol=2**-10, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["judge", *trained.NAMES])

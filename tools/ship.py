@@ -28,11 +28,15 @@ def main():
     found = every[-1]
     if any(one.config["unet"] != found.config["unet"] for one in every):
         parser.error("the checkpoints are of different networks")
-    steps, C = found.config["recipe"]["steps"], found.config["unet"]["image_channels"]
-    if found.step != steps or C != {"mnist": 1, "sprites": 3}[args.name]:
-        parser.error(
-            f"checkpoint is after step {found.step} of {steps} and has {C} channels"
-        )
+    C = {"mnist": 1, "sprites": 3}[args.name]
+    for path, one in zip(args.checkpoint, every, strict=True):
+        steps = one.config["recipe"]["steps"]
+        channels = one.config["unet"]["image_channels"]
+        if (one.step, channels) != (steps, C):
+            parser.error(
+                f"{path} is after step {one.step} of {steps} and has {channels} "
+                f"channels, expected a finished run and {C}"
+            )
     about = {key: found.config[key] for key in ("T", "schedule", "unet", "recipe")}
     about |= {key: vars(args)[key] for key in ("command", "seed", "seconds", "score")}
     about["date"] = time.strftime("%Y-%m-%d")
