@@ -37,7 +37,6 @@ def options():
     add("--channels", type=int, nargs="+", default=[32, 64, 64], help="of each level")
     add("--middle", type=int, help="blocks at the coarsest level; with --start, at "
         "least as many as it has; None: 1, or as many")  # fmt: skip
-    add("--blocks", type=int, help="blocks each way between; None as with --middle")
     add("--predicts", choices=KINDS, default="v", help="what the network learns to say")
     add("--focus", type=float, nargs=3, metavar=("SHARE", "FIRST", "LAST"),
         help="draw so many of the times from FIRST..LAST")  # fmt: skip
@@ -67,14 +66,13 @@ def begin(args):
         args.steps, args.batch, args.lr, warmup=min(50, args.steps // 2),
         predicts=args.predicts, focus=focus, optimizer=args.optimizer,
     )  # fmt: skip
-    more = {"middle": args.middle, "blocks": args.blocks}
-    more = {name: count for name, count in more.items() if count is not None}
     if args.start:
         found = trained.pretrained(args.start)
-        return Run.beginning_with(found, recipe, seed=args.seed, **more)
+        return Run.beginning_with(found, recipe, seed=args.seed, middle=args.middle)
     return Run(
         recipe, args.T, args.schedule,
-        seed=args.seed, context_features=10, channels=args.channels, **more,
+        seed=args.seed, context_features=10, channels=args.channels,
+        middle=args.middle or 1,
     )  # fmt: skip
 
 

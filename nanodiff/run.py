@@ -40,11 +40,11 @@ class Run:
         self.optimizer, self.ema = OPTIMIZERS[recipe.optimizer](params), EMA(params)
 
     @classmethod
-    def beginning_with(cls, found, recipe, *, seed, **more):
+    def beginning_with(cls, found, recipe, *, seed, middle=None):
         """Return a new run of the network, noise and weights of a `Pretrained`.
 
-        more: "middle" or "blocks" of the UNet, at least as many as the network has. New
-        ones start as the identity. Raises ValueError if there are fewer, if the
+        middle: if given, the number of middle blocks, at least those of the network.
+        New ones start as the identity. Raises ValueError if there are fewer, if the
         recipe predicts something else than the network does, or if what the network was
         trained with is not known.
         """
@@ -54,7 +54,9 @@ class Run:
                 f"recipe predicts {recipe.predicts!r}, expected what the network was "
                 f"trained for, {before['predicts']!r}"
             )
-        run = cls(recipe, T, schedule, seed=seed, **(unet | more))
+        if middle is not None:
+            unet = unet | {"middle": middle}
+        run = cls(recipe, T, schedule, seed=seed, **unet)
         params = run.model.named_params()
         run.model.load(params | found.model.named_params())
         run.ema = EMA(params)  # of these weights, not of the random ones

@@ -104,11 +104,10 @@ class UNet(Layer):
     image_channels: C of the images. context_features: width of the context vector, 0
     for none. channels: of each level, the finest first; H and W must be divisible by
     2^(levels - 1). features: size of the embedding. groups: of GroupNorm; must divide
-    all channels. middle: blocks in the middle, where one costs least. blocks: each way,
-    at every level between the finest and the coarsest. All after the first start as the
-    identity, so a trained network can be given more of them. The last convolution
-    starts at zero, so the first loss is mean(eps^2). Raises ValueError if middle or
-    blocks is not an integer above 0.
+    all channels. middle: blocks at the coarsest level, where one costs least. All after
+    the first start as the identity, so a trained network can be given more of them. The
+    last convolution starts at zero, so the first loss is mean(eps^2). Raises ValueError
+    if middle is not an integer above 0.
 
     >>> unet = UNet(context_features=10, rng=np.random.default_rng(0))
     >>> sum(w.size for w in unet.named_params().values())
@@ -123,13 +122,11 @@ class UNet(Layer):
         features=128,
         groups=8,
         middle=1,
-        blocks=1,
         *,
         rng,
     ):
-        for name, value in (("middle", middle), ("blocks", blocks)):
-            if not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name} is {value!r}, expected an integer above 0")
+        if not isinstance(middle, int) or middle < 1:
+            raise ValueError(f"middle is {middle!r}, expected an integer above 0")
         self.config = {
             "image_channels": image_channels,
             "context_features": context_features,
@@ -137,30 +134,23 @@ class UNet(Layer):
             "features": features,
             "groups": groups,
             "middle": middle,
-            "blocks": blocks,
         }
-        self.levels, self.stacks = len(channels), {}
-
-        def stack(name, count, c_in, c_out):
-            """Blocks one after the other; all but the first start as the identity."""
-            self.stacks[name] = [name, *(f"{name}_{k}" for k in range(2, count + 1))]
-            for one in self.stacks[name]:
-                block = ResBlock(c_in, c_out, features, groups, rng=rng)
-                if one != name:
-                    block.conv2.w[...] = 0
-                setattr(self, one, block)
-                c_in = c_out
-
+        self.levels = len(channels)
         self.embed = Embedding(features, context_features, rng=rng)
         self.conv_in = Conv2d(image_channels, channels[0], rng=rng)
         for i, (c, wider) in enumerate(itertools.pairwise(channels), 2):
             setattr(self, f"pool{i - 1}", Downsample(c, c, rng=rng))
-            stack(f"down{i}", blocks if i < self.levels else 1, c, wider)
-        stack("mid", middle, channels[-1], channels[-1])
+            setattr(self, f"down{i}", ResBlock(c, wider, features, groups, rng=rng))
+        self.middle = ["mid", *(f"mid{i}" for i in range(2, middle + 1))]
+        for name in self.middle:
+            block = ResBlock(channels[-1], channels[-1], features, groups, rng=rng)
+            if name != "mid":
+                block.conv2.w[...] = 0
+            setattr(self, name, block)
         for i in range(self.levels - 1, 0, -1):
             c, wider = channels[i - 1 : i + 1]
             setattr(self, f"grow{i}", Upsample(wider, c, rng=rng))
-            stack(f"up{i}", blocks if i > 1 else 1, c, c)
+            setattr(self, f"up{i}", ResBlock(c, c, features, groups, rng=rng))
         self.norm_out = GroupNorm(channels[0], groups, silu=True)
         self.conv_out = Conv2d(channels[0], image_channels, rng=rng)
         self.conv_out.w[...] = 0
@@ -179,11 +169,12 @@ class UNet(Layer):
         for i in range(1, self.levels):
             skips.append(h)
             h = getattr(self, f"pool{i}")(h)
-            h = self._through(f"down{i + 1}", h, emb)
-        h = self._through("mid", h, emb)
+            h = getattr(self, f"down{i + 1}")(h, emb)
+        for name in self.middle:
+            h = getattr(self, name)(h, emb)
         for i in range(self.levels - 1, 0, -1):
             h = getattr(self, f"grow{i}")(h, skips[i - 1])
-            h = self._through(f"up{i}", h, emb)
+            h = getattr(self, f"up{i}")(h, emb)
         return self.conv_out(self.norm_out(h))
 
     @ONE_BLAS_THREAD
@@ -191,25 +182,17 @@ class UNet(Layer):
         """Write all gradients from dL/deps_hat; return (dxt, dcontext or None)."""
         dh, demb, dskips = self.norm_out.backward(self.conv_out.backward(d_eps)), 0, []
         for i in range(1, self.levels):  # the forward pass, read upward
-            dh, demb = self._back_through(f"up{i}", dh, demb)
+            dh, de = getattr(self, f"up{i}").backward(dh)
             dskips.append(dh)  # grow adds the skip to its result: both get dh
-            dh = getattr(self, f"grow{i}").backward(dh)
-        dh, demb = self._back_through("mid", dh, demb)
-        for i in range(self.levels - 1, 0, -1):
-            dh, demb = self._back_through(f"down{i + 1}", dh, demb)
-            dh = getattr(self, f"pool{i}").backward(dh, dskips[i - 1])
-        return self.conv_in.backward(dh), self.embed.backward(demb)
-
-    def _through(self, stack, h, emb):
-        for name in self.stacks[stack]:
-            h = getattr(self, name)(h, emb)
-        return h
-
-    def _back_through(self, stack, dh, demb):
-        for name in reversed(self.stacks[stack]):
+            dh, demb = getattr(self, f"grow{i}").backward(dh), demb + de
+        for name in reversed(self.middle):
             dh, de = getattr(self, name).backward(dh)
             demb = demb + de
-        return dh, demb
+        for i in range(self.levels - 1, 0, -1):
+            dh, de = getattr(self, f"down{i + 1}").backward(dh)
+            dh = getattr(self, f"pool{i}").backward(dh, dskips[i - 1])
+            demb = demb + de
+        return self.conv_in.backward(dh), self.embed.backward(demb)
 
     def _checked(self, xt, t, context):
         """t as an (N,) array and the context, or ValueError."""
