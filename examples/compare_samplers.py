@@ -58,11 +58,12 @@ def options():
 def draw(found, xT, labels, kind, knob, steps, rng):
     """Digits of these labels from xT; kind, knob: a value of SAMPLERS."""
     model = guide(found.model, data.one_hot(labels))
+    how = {"clip": 1.0, "self_condition": found.model.self_condition}
     if kind == "ddim":
-        loop = ddim.sample(model, found.schedule, xT, steps, knob, rng, clip=1.0)
+        loop = ddim.sample(model, found.schedule, xT, steps, knob, rng, **how)
     else:
         model, schedule = respace(model, found.schedule, steps)
-        loop = ddpm.sample(model, schedule, xT, rng, knob, clip=1.0)
+        loop = ddpm.sample(model, schedule, xT, rng, knob, **how)
     *_, (_, x0) = loop
     return x0
 

@@ -44,13 +44,19 @@ def last(loop, calls, name):
     return x
 
 
+def sample(found, labels, xT, steps):
+    """DDIM's steps from xT to digits of these labels."""
+    return ddim.sample(
+        guide(found.model, data.one_hot(labels)), found.schedule, xT, steps,
+        clip=1.0, self_condition=found.model.self_condition,
+    )  # fmt: skip
+
+
 def consistency(found, labels, xT, steps, path):
     """The same noise in more and more steps, and how far each is from the last."""
-    model = guide(found.model, data.one_hot(labels))
     made = {}
     for S in steps:
-        loop = ddim.sample(model, found.schedule, xT, S, clip=1.0)
-        made[f"{S} steps"] = last(loop, S, "same x_T")
+        made[f"{S} steps"] = last(sample(found, labels, xT, S), S, "same x_T")
     viz.save_grid(path, {"same x_T": made}, columns=5)
     finest = made[f"{steps[-1]} steps"]
     for name, images in made.items():
@@ -62,8 +68,7 @@ def arcs(found, labels, xT, stops, calls, out):
     """Digits along arcs, an arc for each label: a sheet of them all, and a film."""
     labels = labels[:5]  # from the first five noises to the last five
     way = [slerp(xT[:5], xT[5:], f) for f in np.linspace(0, 1, stops)]
-    model = guide(found.model, data.one_hot(np.tile(labels, stops)))
-    loop = ddim.sample(model, found.schedule, np.concatenate(way), calls, clip=1.0)
+    loop = sample(found, np.tile(labels, stops), np.concatenate(way), calls)
     frames = last(loop, calls, "arcs").reshape(stops, 5, *xT.shape[1:])
     across = frames.swapaxes(0, 1).reshape(-1, *xT.shape[1:])
     viz.save_sheet(out / "slerp.png", across, columns=stops)
@@ -72,7 +77,11 @@ def arcs(found, labels, xT, stops, calls, out):
 
 
 def inversion(found, steps, path):
-    """Ten real digits to x_T and back, in more and more steps."""
+    """Ten real digits to x_T and back, in more and more steps.
+
+    Without self-conditioning: a step up can then be read backwards, for it depends on
+    its x_t and t alone.
+    """
     images, labels = data.mnist("test")
     first = [int(np.argmax(labels == digit)) for digit in range(10)]
     x0, model = images[first], guide(found.model, data.one_hot(np.arange(10)))

@@ -55,8 +55,10 @@ def main():
 
         def make(xT, labels, w=w, bar=bar):
             model = guide(found.model, data.one_hot(labels), w)
-            loop = ddim.sample(model, found.schedule, xT, args.steps, clip=1.0)
-            *_, (_, x0) = loop
+            *_, (_, x0) = ddim.sample(
+                model, found.schedule, xT, args.steps,
+                clip=1.0, self_condition=found.model.self_condition,
+            )  # fmt: skip
             bar.update(len(x0))
             return x0
 

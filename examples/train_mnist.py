@@ -37,6 +37,8 @@ def options():
     add("--channels", type=int, nargs="+", default=[32, 64, 64], help="of each level")
     add("--middle", type=int, help="blocks at the coarsest level; with --start, at "
         "least as many as it has; None: 1, or as many")  # fmt: skip
+    add("--self-condition", action="store_true", help="half of the time, show the "
+        "network its own guess")  # fmt: skip
     add("--predicts", choices=KINDS, default="v", help="what the network learns to say")
     add("--focus", type=float, nargs=3, metavar=("SHARE", "FIRST", "LAST"),
         help="draw so many of the times from FIRST..LAST")  # fmt: skip
@@ -66,26 +68,28 @@ def begin(args):
         args.steps, args.batch, args.lr, warmup=min(50, args.steps // 2),
         predicts=args.predicts, focus=focus, optimizer=args.optimizer,
     )  # fmt: skip
+    wanted = {"middle": args.middle, "self_condition": args.self_condition}
+    more = {name: value for name, value in wanted.items() if value}
     if args.start:
         found = trained.pretrained(args.start)
-        return Run.beginning_with(found, recipe, seed=args.seed, middle=args.middle)
+        return Run.beginning_with(found, recipe, seed=args.seed, **more)
     return Run(
         recipe, args.T, args.schedule,
-        seed=args.seed, context_features=10, channels=args.channels,
-        middle=args.middle or 1,
+        seed=args.seed, context_features=10, channels=args.channels, **more,
     )  # fmt: skip
 
 
 def draw(run, out, rows=4):
     """Write the loss curve, a sheet by each sampler, and a film, with EMA weights."""
     found, rng = run.trained(), np.random.default_rng(0)
+    own = found.model.self_condition
     T, S = found.schedule.T, min(50, found.schedule.T)
     labels = np.tile(np.arange(10), rows)  # a column for each digit
     model = guide(found.model, data.one_hot(labels))
     xT = rng.standard_normal((len(labels), 1, 28, 28)).astype(np.float32)
-    steps = ddim.sample(model, found.schedule, xT, S, clip=1.0)
+    steps = ddim.sample(model, found.schedule, xT, S, clip=1.0, self_condition=own)
     frames = [xT] + [xt for _, xt in tqdm(steps, "DDIM", S, leave=False)]
-    steps = ddpm.sample(model, found.schedule, xT, rng, clip=1.0)
+    steps = ddpm.sample(model, found.schedule, xT, rng, clip=1.0, self_condition=own)
     *_, (_, x0) = tqdm(steps, "DDPM", T, leave=False)
     viz.save_loss(out / "loss.png", run.losses)
     viz.save_sheet(out / "ddim.png", frames[-1], columns=10)

@@ -40,13 +40,13 @@ class Run:
         self.optimizer, self.ema = OPTIMIZERS[recipe.optimizer](params), EMA(params)
 
     @classmethod
-    def beginning_with(cls, found, recipe, *, seed, middle=None):
+    def beginning_with(cls, found, recipe, *, seed, **more):
         """Return a new run of the network, noise and weights of a `Pretrained`.
 
-        middle: if given, the number of middle blocks, at least those of the network.
-        New ones start as the identity. Raises ValueError if there are fewer, if the
-        recipe predicts something else than the network does, or if what the network was
-        trained with is not known.
+        more: settings of the UNet that are to grow: `middle`, `self_condition`. What is
+        new changes nothing at first. Raises ValueError if the network has what is not
+        wanted, if the recipe predicts something else than the network does, or if what
+        the network was trained with is not known.
         """
         T, schedule, unet, before = settings(found.about)
         if recipe.predicts != before["predicts"]:
@@ -54,9 +54,7 @@ class Run:
                 f"recipe predicts {recipe.predicts!r}, expected what the network was "
                 f"trained for, {before['predicts']!r}"
             )
-        if middle is not None:
-            unet = unet | {"middle": middle}
-        run = cls(recipe, T, schedule, seed=seed, **unet)
+        run = cls(recipe, T, schedule, seed=seed, **unet | more)
         params = run.model.named_params()
         run.model.load(params | found.model.named_params())
         run.ema = EMA(params)  # of these weights, not of the random ones

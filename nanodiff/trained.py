@@ -32,9 +32,9 @@ class EpsUNet(UNet):
         super().__init__(**config, rng=np.random.default_rng(0))
         self.schedule, self.predicts = schedule, predicts
 
-    def forward(self, xt, t, context=None):
+    def forward(self, xt, t, context=None, x0_hat=None):
         """Return eps_hat, shape and dtype of xt; see UNet."""
-        output = super().forward(xt, t, context)
+        output = super().forward(xt, t, context, x0_hat)
         one = np.ones((len(xt), 1, 1, 1), xt.dtype)
         p, q = (
             split(self.schedule, x, t, y, self.predicts)[1]

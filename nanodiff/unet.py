@@ -105,9 +105,11 @@ class UNet(Layer):
     for none. channels: of each level, the finest first; H and W must be divisible by
     2^(levels - 1). features: size of the embedding. groups: of GroupNorm; must divide
     all channels. middle: blocks at the coarsest level, where one costs least. All after
-    the first start as the identity, so a trained network can be given more of them. The
-    last convolution starts at zero, so the first loss is mean(eps^2). Raises ValueError
-    if middle is not an integer above 0.
+    the first start as the identity, so a trained network can be given more of them.
+    self_condition: whether it can be shown its own last guess of x0 (Chen, Zhang,
+    Hinton 2022, arXiv 2208.04202), by a convolution that starts at zero, so a trained
+    network can be given that, too. The last convolution starts at zero, so the first
+    loss is mean(eps^2). Raises ValueError if middle is not an integer above 0.
 
     >>> unet = UNet(context_features=10, rng=np.random.default_rng(0))
     >>> sum(w.size for w in unet.named_params().values())
@@ -122,6 +124,7 @@ class UNet(Layer):
         features=128,
         groups=8,
         middle=1,
+        self_condition=False,
         *,
         rng,
     ):
@@ -134,10 +137,14 @@ class UNet(Layer):
             "features": features,
             "groups": groups,
             "middle": middle,
+            "self_condition": self_condition,
         }
-        self.levels = len(channels)
+        self.levels, self.self_condition = len(channels), self_condition
         self.embed = Embedding(features, context_features, rng=rng)
         self.conv_in = Conv2d(image_channels, channels[0], rng=rng)
+        if self_condition:
+            self.conv_x0 = Conv2d(image_channels, channels[0], rng=rng)
+            self.conv_x0.w[...] = 0
         for i, (c, wider) in enumerate(itertools.pairwise(channels), 2):
             setattr(self, f"pool{i - 1}", Downsample(c, c, rng=rng))
             setattr(self, f"down{i}", ResBlock(c, wider, features, groups, rng=rng))
@@ -156,16 +163,21 @@ class UNet(Layer):
         self.conv_out.w[...] = 0
 
     @ONE_BLAS_THREAD
-    def forward(self, xt, t, context=None):
+    def forward(self, xt, t, context=None, x0_hat=None):
         """Return eps_hat, shape and dtype of xt.
 
         t: an int, or (N,) with one time for each image. context: (N, context_features),
-        or None; zeros are no context either. Raises ValueError if H or W is not
-        divisible by 2^(levels - 1), or if a shape or dtype does not fit.
+        or None; zeros are no context either. x0_hat: the network's guess of the step
+        before, of xt's shape, or None. Raises ValueError if H or W is not divisible by
+        2^(levels - 1), if a shape or dtype does not fit, or for an x0_hat without
+        self_condition.
         """
-        t, context = self._checked(xt, t, context)
+        t, context = self._checked(xt, t, context, x0_hat)
         emb = self.embed(t, context)
         h, skips = self.conv_in(xt), []
+        self.shown = x0_hat is not None
+        if self.shown:
+            h = self.conv_x0(x0_hat, h)
         for i in range(1, self.levels):
             skips.append(h)
             h = getattr(self, f"pool{i}")(h)
@@ -192,9 +204,16 @@ class UNet(Layer):
             dh, de = getattr(self, f"down{i + 1}").backward(dh)
             dh = getattr(self, f"pool{i}").backward(dh, dskips[i - 1])
             demb = demb + de
+        self._backward_x0(dh)
         return self.conv_in.backward(dh), self.embed.backward(demb)
 
-    def _checked(self, xt, t, context):
+    def _backward_x0(self, dh):  # x0_hat counts as a constant: it has no gradient
+        if self.shown:
+            self.conv_x0.backward(dh)
+        elif self.self_condition:
+            self.conv_x0.dw[...], self.conv_x0.db[...] = 0, 0
+
+    def _checked(self, xt, t, context, x0_hat):
         """t as an (N,) array and the context, or ValueError."""
         N, dtype = len(xt), self.conv_in.w.dtype
         step = 2 ** (self.levels - 1)
@@ -210,4 +229,7 @@ class UNet(Layer):
             want = (N, self.config["context_features"])
             if context.shape != want or not want[1]:
                 raise ValueError(f"context has shape {context.shape}, expected {want}")
+        want = xt.shape if self.self_condition else "None without self_condition"
+        if x0_hat is not None and x0_hat.shape != want:
+            raise ValueError(f"x0_hat has shape {x0_hat.shape}, expected {want}")
         return np.broadcast_to(t, (N,)), context

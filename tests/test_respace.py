@@ -24,8 +24,9 @@ def test_the_tables_are_those_of_the_times_that_are_kept(schedule, draw):
 @given(schedules, st.data())
 def test_the_model_is_asked_at_the_times_of_old(schedule, draw):
     times = draw.draw(falling_times(schedule.T))
-    model, short = quiet(respace, lambda xt, t: int(t), schedule, times)
+    model, short = quiet(respace, lambda xt, t, *shown: int(t), schedule, times)
     assert [model(0, i) for i in range(short.T, 0, -1)] == times[:-1]
+    assert model(0, 1, "a guess of x0") == times[-2]
 
 
 @given(st.integers(21, 300).map(linear), st.data(), seeds, st.sampled_from([None, 0.5]))

@@ -5,7 +5,7 @@ import signal
 import numpy as np
 import pytest
 
-from nanodiff import checkpoint
+from nanodiff import checkpoint, trained
 from nanodiff.optim import Muon
 from nanodiff.run import Run
 from nanodiff.train import Recipe
@@ -82,6 +82,22 @@ def test_a_run_can_begin_with_more_middle_blocks_than_the_other_had(digits, tmp_
     assert third.model.config["middle"] == 2 == Run.resume(path).model.config["middle"]
     with pytest.raises(ValueError, match="'mid2.* is not a parameter here"):
         Run.beginning_with(second.trained(), recipe, seed=9, middle=1)
+
+
+def test_a_run_can_begin_with_a_network_that_learns_to_see_its_guess(digits, tmp_path):
+    first, path = start(), tmp_path / "run.npz"
+    first.learn(*digits, path, 6, lambda run: None)
+    recipe = Recipe(4, 2, warmup=0, optimizer="muon")
+    second = Run.beginning_with(first.trained(), recipe, seed=9, self_condition=True)
+    xt, t = digits[0][:2], np.array([3, 20])
+    first.model.load(first.ema.average)
+    np.testing.assert_array_equal(second.model(xt, t, None, xt), first.model(xt, t))
+    second.learn(*digits, path, 2, lambda run: None)
+    assert second.model.conv_x0.w.any()
+    found = trained.pretrained(path).model  # as a sampler gets it
+    assert found.self_condition and (found(xt, t, None, xt) != found(xt, t)).any()
+    third = Run.beginning_with(second.trained(), recipe, seed=9)
+    assert third.model.self_condition and Run.resume(path).model.self_condition
 
 
 def test_a_second_ctrl_c_stops_at_once_and_the_handler_is_put_back(digits, tmp_path):

@@ -209,6 +209,35 @@ def test_samplers_take_a_model_of_x0_or_v_and_make_the_same(schedule, data, kind
         np.testing.assert_allclose(last(a)[1], last(b)[1], rtol=1e-7, atol=1e-7)
 
 
+@given(st.integers(21, 200).map(linear), st.data(), st.sampled_from(KINDS))
+def test_each_step_hands_its_x0_hat_to_the_next(schedule, data, kind):
+    xT, eta = np.array([[0.3, -1.2]]), data.draw(st.floats(0, 1))
+    times = data.draw(falling_times(schedule.T))
+    best, calls = gaussian(schedule, 0.4, 0.5), []
+
+    def model(xt, t, *shown):
+        x0_hat, eps_hat = split(schedule, xt, t, best(xt, t))
+        calls.append((x0_hat, shown))
+        return target(schedule, x0_hat, t, eps_hat, kind)
+
+    def runs(**kw):
+        rng = np.random.default_rng(3)
+        yield ddim.sample(model, schedule, xT, times, eta, rng, predicts=kind, **kw)
+        yield ddpm.sample(model, schedule, xT, rng, predicts=kind, **kw)
+
+    for own, without in zip(runs(self_condition=True), runs(), strict=True):
+        calls.clear()
+        found = last(own)[1]  # this model makes nothing of what it is shown
+        (x0_hat, shown), *rest = calls
+        assert shown == ()
+        for later, (shown,) in rest:
+            np.testing.assert_allclose(shown, x0_hat, rtol=1e-7, atol=1e-7)
+            x0_hat = later
+        calls.clear()
+        np.testing.assert_array_equal(found, last(without)[1])
+        assert all(shown == () for _, shown in calls)
+
+
 @given(terminal, st.floats(0, 1))
 def test_a_model_of_v_samples_from_pure_noise(schedule, eta):
     # data N(0.4, 0.25), known to a model that says v, even where x_T holds no signal

@@ -5,6 +5,7 @@ import pytest
 
 from nanodiff import checkpoint
 from nanodiff.optim import EMA, OPTIMIZERS, Adam, Muon
+from nanodiff.prediction import split
 from nanodiff.schedule import linear
 from nanodiff.train import Recipe, train
 from nanodiff.unet import UNet
@@ -94,6 +95,44 @@ def test_a_step_is_algorithm_1(predicts, given):
     error = model.output - want
     np.testing.assert_allclose(loss, np.mean(error**2), rtol=1e-5)
     np.testing.assert_allclose(model.d, 2 * error / error.size, atol=1e-6)
+
+
+class Asked(Recorder):
+    """It can be shown its guess, and keeps what it is told in every call."""
+
+    self_condition = True
+
+    def __init__(self, output):
+        super().__init__(output)
+        self.calls = []
+
+    def forward(self, *inputs):
+        self.calls[-1].append(inputs)
+        return self.output
+
+
+@pytest.mark.parametrize("predicts", ["eps", "x0", "v"])
+def test_in_half_of_the_steps_the_network_is_shown_its_first_guess(predicts):
+    schedule, (x0, context) = linear(50), images(9)
+    rng = np.random.default_rng(4)
+    model = Asked(rng.standard_normal((6, 1, 4, 4), dtype=np.float32))
+    params = {"w": np.zeros(1, np.float32)}
+    model.calls.append([])
+    for _ in train(
+        model, schedule, x0, context, Recipe(400, 6, warmup=0, predicts=predicts),
+        rng=rng, optimizer=Adam(params), ema=EMA(params),
+    ):  # fmt: skip
+        model.calls.append([])
+    *steps, _ = model.calls
+    twice = [calls for calls in steps if len(calls) == 2]
+    assert abs(len(twice) - 200) < 5 * 10  # five standard errors
+    assert all(len(calls[0]) == 3 for calls in steps)  # first without a guess
+    for first, (xt, t, given, x0_hat) in twice:
+        for a, b in zip(first, (xt, t, given), strict=True):
+            np.testing.assert_array_equal(a, b)
+        want, _ = split(schedule, xt, t, model.output, predicts)
+        np.testing.assert_array_equal(x0_hat, want)
+        assert x0_hat.dtype == np.float32
 
 
 def test_a_run_that_was_stopped_goes_on_bit_for_bit(tmp_path):

@@ -67,6 +67,38 @@ def test_more_middle_blocks_start_as_the_identity(rng):
     assert (large(xt, 3) != small(xt, 3)).any()
 
 
+class Shown(UNet):
+    """A network that is always shown the same guess of x0."""
+
+    def forward(self, xt, t, context=None):
+        return super().forward(xt, t, context, self.guess.astype(xt.dtype))
+
+
+def test_backward_is_the_derivative_if_it_is_shown_its_guess(rng):
+    unet = Shown(2, 3, (8, 8), 8, 4, self_condition=True, rng=rng)
+    unet.guess = rng.standard_normal((3, 2, 8, 12))
+    xt, context = rng.standard_normal((3, 2, 8, 12)), rng.standard_normal((3, 3))
+    checked = gradcheck(unet, xt, np.array([1, 5, 7]), context, rng=rng)
+    assert "conv_x0.w" in checked and checked == ["x0", "x1", *unet.named_params()]
+
+
+def test_a_guess_changes_nothing_at_first_and_no_guess_is_no_gradient(rng):
+    small, large = tiny(rng), tiny(rng, self_condition=True)
+    for unet in (small, large):
+        unet.conv_out.w[...] = 1
+    large.load(large.named_params() | small.named_params())
+    xt, guess = rng.standard_normal((2, 2, 2, 8, 8), dtype=np.float32)
+    for found in (large(xt, 3), large(xt, 3, None, guess)):
+        np.testing.assert_array_equal(found, small(xt, 3))
+    large.backward(guess)
+    assert large.conv_x0.dw.any() and large.conv_x0.db.any()
+    large(xt, 3)
+    large.backward(guess)
+    assert not large.conv_x0.dw.any() and not large.conv_x0.db.any()
+    large.conv_x0.w[...] = 1
+    assert (large(xt, 3, None, guess) != large(xt, 3)).any()
+
+
 @given(st.integers(0, 1000), st.integers(1, 20), st.sampled_from([2, 8, 128]))
 def test_time_features_turn_by_their_frequencies(t, later, size):
     # cos + i sin of (t + d) w is that of t w, turned by d w: the same at any t
@@ -110,3 +142,7 @@ def test_bad_input_is_named(rng):
         unet(good, 1, np.zeros((2, 4)))
     with pytest.raises(ValueError, match="context has shape"):
         tiny(rng, context_features=0)(good, 1, np.zeros((2, 0)))
+    with pytest.raises(ValueError, match="x0_hat has .* None without self_condition"):
+        unet(good, 1, None, good)
+    with pytest.raises(ValueError, match=r"x0_hat has shape \(1, 2, 8, 8\), expected"):
+        tiny(rng, self_condition=True)(good, 1, None, good[:1])
