@@ -77,7 +77,7 @@ def test_a_guess_of_x0_goes_to_both_halves(seed, w):
     xt, context, t = drawn(seed)
 
     def shown(xt, t, context, x0_hat):
-        return network(xt, t, context) + context[:, :1] * x0_hat
+        return network(xt, t, context) + (1 + context[:, :1]) * x0_hat
 
     def bound(xt, t, context):
         return shown(xt, t, context, np.cos(xt))
