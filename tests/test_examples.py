@@ -18,7 +18,8 @@ def python(*args, **environment):
 
 
 def test_train_resume_and_sample(tmp_path):
-    train = [ROOT / "examples/train_mnist.py", "--quick", "--out", tmp_path]
+    script = ROOT / "examples/train_mnist.py"
+    train = [script, "--quick", "--self-condition", "--out", tmp_path]
     result = python(*train)
     assert result.returncode == 0, result.stderr
     made = {path.name for path in tmp_path.iterdir()}
