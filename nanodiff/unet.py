@@ -148,12 +148,7 @@ class UNet(Layer):
         for i, (c, wider) in enumerate(itertools.pairwise(channels), 2):
             setattr(self, f"pool{i - 1}", Downsample(c, c, rng=rng))
             setattr(self, f"down{i}", ResBlock(c, wider, features, groups, rng=rng))
-        self.middle = ["mid", *(f"mid{i}" for i in range(2, middle + 1))]
-        for name in self.middle:
-            block = ResBlock(channels[-1], channels[-1], features, groups, rng=rng)
-            if name != "mid":
-                block.conv2.w[...] = 0
-            setattr(self, name, block)
+        self._add_middle(middle, channels[-1], features, groups, rng)
         for i in range(self.levels - 1, 0, -1):
             c, wider = channels[i - 1 : i + 1]
             setattr(self, f"grow{i}", Upsample(wider, c, rng=rng))
@@ -161,6 +156,14 @@ class UNet(Layer):
         self.norm_out = GroupNorm(channels[0], groups, silu=True)
         self.conv_out = Conv2d(channels[0], image_channels, rng=rng)
         self.conv_out.w[...] = 0
+
+    def _add_middle(self, count, c, features, groups, rng):
+        self.middle = ["mid", *(f"mid{i}" for i in range(2, count + 1))]
+        for name in self.middle:
+            block = ResBlock(c, c, features, groups, rng=rng)
+            if name != "mid":
+                block.conv2.w[...] = 0  # the block is the identity
+            setattr(self, name, block)
 
     @ONE_BLAS_THREAD
     def forward(self, xt, t, context=None, x0_hat=None):
