@@ -33,6 +33,8 @@ def options():
     add("--n", type=int, default=1000, help="digits for each weight")
     add("--steps", type=int, default=50, help="of DDIM")
     add("--w", type=float, nargs="+", default=[0, 0.5, 1, 2, 4], help="of guidance")
+    add("--without-guess", action="store_true", help="do not show the network its "
+        "last guess, though it was trained to look at it")  # fmt: skip
     add("--seed", type=int, default=0, help="of the test digits drawn, and the noise")
     add("--quick", action="store_true", help="eight digits, two steps, two weights")
     args = parser.parse_args()
@@ -44,6 +46,7 @@ def options():
 def main():
     args = options()
     found = trained.pretrained(args.model)
+    own = found.model.self_condition and not args.without_guess
     card = ScoreCard.of_mnist(trained.judge(), args.n, args.data, args.seed)
     rng = np.random.default_rng(args.seed)
     xT = rng.standard_normal((args.n, 1, 28, 28)).astype(np.float32)
@@ -56,9 +59,8 @@ def main():
         def make(xT, labels, w=w, bar=bar):
             model = guide(found.model, data.one_hot(labels), w)
             *_, (_, x0) = ddim.sample(
-                model, found.schedule, xT, args.steps,
-                clip=1.0, self_condition=found.model.self_condition,
-            )  # fmt: skip
+                model, found.schedule, xT, args.steps, clip=1.0, self_condition=own
+            )
             bar.update(len(x0))
             return x0
 

@@ -68,8 +68,9 @@ def begin(args):
         args.steps, args.batch, args.lr, warmup=min(50, args.steps // 2),
         predicts=args.predicts, focus=focus, optimizer=args.optimizer,
     )  # fmt: skip
-    wanted = {"middle": args.middle, "self_condition": args.self_condition}
-    more = {name: value for name, value in wanted.items() if value}
+    more = {"self_condition": True} if args.self_condition else {}
+    if args.middle is not None:
+        more["middle"] = args.middle
     if args.start:
         found = trained.pretrained(args.start)
         return Run.beginning_with(found, recipe, seed=args.seed, **more)
