@@ -15,7 +15,7 @@ import numpy as np
 from tqdm import tqdm
 
 from nanodiff import data, trained, viz
-from nanodiff.blas import ONE_BLAS_THREAD
+from nanodiff.engine import turn
 from nanodiff.evaluate import Judge, confusion, cross_entropy, look
 from nanodiff.optim import EMA, Adam, learning_rate
 
@@ -46,7 +46,7 @@ def shifted(images, rng, most=2):
     return padded[n, 0, down + p, right + q][:, None]
 
 
-@ONE_BLAS_THREAD
+@turn
 def learn(images, labels, steps, args):
     """Return a judge with averaged weights."""
     rng = np.random.default_rng(args.seed)

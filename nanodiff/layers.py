@@ -4,6 +4,8 @@ A layer keeps in `cache` what its backward pass needs. `backward(dy)` takes dL/d
 writes the gradient of each parameter `w` into `dw` (it overwrites, so there is nothing
 to clear) and returns dL/dx. No layer writes to an array that it was given.
 
+Convolutions and norms are the sums of `plain.py`, computed by `engine`.
+
 Shapes: vectors (N, features), images (N, C, H, W), convolution weights (C_out, C_in, 3,
 3) as in PyTorch. Parameters are float32; `layer.cast(np.float64)` serves gradient
 checks.
@@ -11,7 +13,7 @@ checks.
 
 import numpy as np
 
-from nanodiff import norm_kernels, plans, strings
+from nanodiff.engine import functions
 
 
 class Layer:
@@ -135,14 +137,15 @@ class SiLU(Layer):
 class Conv2d(Layer):
     """y[k] = b[k] + sum_c,r,s w[k, c, r, s] x[c, shifted by r, s], zeros outside.
 
-    kernel 3 (padding 1) or 1 (no padding), stride 1 or 2: H' = ceil(H / stride).
-    `plus`, of the result's shape, is added to it in the same pass over memory; what a
-    skip connection brings has the gradient dy, so backward need not return it. Raises
-    ValueError for another kernel or stride, and if the shape or dtype of x, plus or dy
-    does not fit.
+    The sums, and how the gradients follow from them, are in `plain.py`. kernel 3
+    (padding 1) or 1 (no padding), stride 1 or 2: H' = ceil(H / stride). `skip`, of the
+    result's shape, is added to it in the same pass over memory; its gradient is dy, so
+    backward need not return it. `dskip` is added to dx: the gradient that reaches x
+    past this layer. Raises ValueError for another kernel or stride, and if the shape or
+    dtype of x, skip, dy or dskip does not fit.
     """
 
-    plain_up_to = 200  # pixels in all: a 3x3's strings of tiles would be too short
+    up = False  # whether every pixel is repeated 2x2 first
 
     def __init__(self, c_in, c_out, kernel=3, stride=1, *, rng):
         for name, value, known in (
@@ -154,38 +157,29 @@ class Conv2d(Layer):
         shape = (c_out, c_in, kernel, kernel)
         self.add_param("w", rng.standard_normal(shape) / np.sqrt(np.prod(shape[1:])))
         self.add_param("b", np.zeros(c_out))
-        self.stride, self.kept = stride, strings.Kept()
+        self.stride = stride
 
-    def forward(self, x, plus=None):  # (N, C_in, H, W) -> (N, C_out, H', W')
+    def forward(self, x, skip=None):  # (N, C_in, H, W) -> (N, C_out, H', W')
         _expect(x, "x", ("N", self.w.shape[1], "H", "W"), self.w.dtype)
+        if skip is not None:
+            _expect(skip, "skip", self.size(x), x.dtype)
         self.cache = x
-        size = self.size(*x.shape[2:])
-        if plus is not None:
-            _expect(plus, "plus", (len(x), len(self.b), *size), x.dtype)
-        plan = self.plan(len(x), *x.shape[2:])
-        return strings.correlate(x, self.w, self.b, plan, size, plus, self.kept)
+        return functions.conv2d(x, self.w, self.b, self.stride, self.up, skip)
 
-    def backward(self, dy, plus=None):  # (N, C_out, H', W') -> (N, C_in, H, W)
-        x = self.cache
-        _expect(dy, "dy", (len(x), len(self.b), *self.size(*x.shape[2:])), x.dtype)
-        if plus is not None:
-            _expect(plus, "plus", x.shape, x.dtype)
-        plan = self.plan(len(x), *x.shape[2:])
-        dw, self.db[...] = strings.correlate_weight(x, dy, plan)
-        self.dw[...] = dw.reshape(self.w.shape)
-        none = np.zeros(x.shape[1], x.dtype)
-        return strings.correlate(dy, self.w, none, plan.transposed, x.shape[2:], plus)
+    def backward(self, dy, dskip=None):  # (N, C_out, H', W') -> (N, C_in, H, W)
+        x, how = self.cache, (self.stride, self.up)
+        _expect(dy, "dy", self.size(x), x.dtype)
+        if dskip is not None:
+            _expect(dskip, "dskip", x.shape, x.dtype)
+        self.dw[...], self.db[...] = functions.conv2d_dw(x, dy, self.w, *how)
+        return functions.conv2d_dx(dy, self.w, x.shape[2:], *how, dskip)
 
-    def plan(self, N, H, W):
-        """How to convolve N images of H by W pixels."""
-        kernel = self.w.shape[2]
-        if (kernel, self.stride) == (3, 1) and N * H * W > self.plain_up_to:
-            return plans.tiled(H)
-        return plans.strided(kernel, self.stride)
-
-    def size(self, H, W):
-        """(H', W') of the output."""
-        return -(-H // self.stride), -(-W // self.stride)
+    def size(self, x):
+        """The shape of the output, (N, C_out, H', W')."""
+        N, _, H, W = x.shape
+        if self.up:
+            return N, len(self.b), 2 * H, 2 * W
+        return N, len(self.b), -(-H // self.stride), -(-W // self.stride)
 
 
 class Downsample(Conv2d):
@@ -198,26 +192,21 @@ class Downsample(Conv2d):
 class Upsample(Conv2d):
     """Nearest-neighbour upsampling to (2H, 2W), then a 3x3 convolution, in one."""
 
+    up = True
+
     def __init__(self, c_in, c_out, *, rng):
         super().__init__(c_in, c_out, rng=rng)
-
-    def plan(self, N, H, W):
-        """How to convolve N images of H by W pixels."""
-        return plans.upsampling()
-
-    def size(self, H, W):
-        """(H', W') of the output."""
-        return 2 * H, 2 * W
 
 
 class GroupNorm(Layer):
     """y = gamma * (x - mean) / std + beta, over groups of channels of one image.
 
-    `silu` makes it y * sigmoid(y) in the same pass over memory; `plus` is added to dx,
+    `silu` makes it y * sigmoid(y) in the same pass over memory; `dskip` is added to dx,
     as in Conv2d. A second input of shape (N, 2 C) is added to gamma and beta of each
     image: so an embedding modulates the features (Wu, He 2018, arXiv 1803.08494;
-    Dhariwal, Nichol 2021, arXiv 2105.05233). Raises ValueError if groups does not
-    divide channels, and if the shape or dtype of an input does not fit.
+    Dhariwal, Nichol 2021, arXiv 2105.05233). The sums are in `plain.py`. Raises
+    ValueError if groups does not divide channels, and if the shape or dtype of an input
+    does not fit.
     """
 
     tiny = 1e-5
@@ -232,35 +221,26 @@ class GroupNorm(Layer):
     def forward(self, x, modulation=None):  # (N, C, H, W), (N, 2 C) -> (N, C, H, W)
         C = len(self.gamma)
         _expect(x, "x", ("N", C, "H", "W"), self.gamma.dtype)
-        x = np.ascontiguousarray(x)
         scale, shift = np.empty((2, len(x), C), x.dtype)
         scale[...], shift[...] = self.gamma, self.beta
         if modulation is not None:
             _expect(modulation, "modulation", (len(x), 2 * C), x.dtype)
             scale += modulation[:, :C]
             shift += modulation[:, C:]
-        y = np.empty_like(x)
-        mean = np.empty((len(x), self.groups), x.dtype)
-        rstd = np.empty_like(mean)
-        least = x.dtype.type(not self.silu)
-        norm_kernels.group_norm(
-            x, scale, shift, self.groups, x.dtype.type(self.tiny), least, y, mean, rstd
+        y, mean, rstd = functions.group_norm(
+            x, scale, shift, self.groups, self.tiny, self.silu
         )
         self.cache = x, scale, shift, mean, rstd, modulation is not None
         return y
 
-    def backward(self, dy, plus=None):  # -> dx, or (dx, dmodulation) if there was one
+    def backward(self, dy, dskip=None):  # -> dx, or (dx, dmodulation) if there was one
         x, scale, shift, mean, rstd, modulated = self.cache
         _expect(dy, "dy", x.shape, x.dtype)
-        if plus is not None:
-            _expect(plus, "plus", x.shape, x.dtype)
-        dx = np.empty_like(x)
-        plus = dx[:0] if plus is None else np.ascontiguousarray(plus)
-        dscale, dshift = np.empty_like(scale), np.empty_like(shift)
-        norm_kernels.group_norm_backward(
-            x, scale, shift, self.groups, x.dtype.type(not self.silu), mean, rstd,
-            np.ascontiguousarray(dy), plus, dx, dscale, dshift,
-        )  # fmt: skip
+        if dskip is not None:
+            _expect(dskip, "dskip", x.shape, x.dtype)
+        dx, dscale, dshift = functions.group_norm_backward(
+            dy, x, scale, shift, mean, rstd, self.silu, dskip
+        )
         np.sum(dscale, axis=0, out=self.dgamma)
         np.sum(dshift, axis=0, out=self.dbeta)
         dmodulation = np.concatenate([dscale, dshift], axis=1)

@@ -6,7 +6,7 @@ them. Arrays are changed in place, so a layer sees its new weights at once.
 
 import numpy as np
 
-from nanodiff.blas import ONE_BLAS_THREAD
+from nanodiff.engine import turn
 
 
 class Adam:
@@ -70,7 +70,7 @@ class Muon(Adam):
         self.momentum = momentum
         self.m |= {name: np.zeros_like(w) for name, w in self.hidden.items()}
 
-    @ONE_BLAS_THREAD
+    @turn
     def step(self, grads, lr):
         """Move every parameter once, against its gradient of the same name."""
         super().step(grads, lr)

@@ -17,7 +17,7 @@ import itertools
 
 import numpy as np
 
-from nanodiff.blas import ONE_BLAS_THREAD
+from nanodiff.engine import turn
 from nanodiff.layers import Conv2d, Downsample, GroupNorm, Layer, Linear, SiLU, Upsample
 
 
@@ -165,7 +165,7 @@ class UNet(Layer):
                 block.conv2.w[...] = 0  # the block is the identity
             setattr(self, name, block)
 
-    @ONE_BLAS_THREAD
+    @turn
     def forward(self, xt, t, context=None, x0_hat=None):
         """Return eps_hat, shape and dtype of xt.
 
@@ -192,7 +192,7 @@ class UNet(Layer):
             h = getattr(self, f"up{i}")(h, emb)
         return self.conv_out(self.norm_out(h))
 
-    @ONE_BLAS_THREAD
+    @turn
     def backward(self, d_eps):
         """Write all gradients from dL/deps_hat; return (dxt, dcontext or None)."""
         dh, demb, dskips = self.norm_out.backward(self.conv_out.backward(d_eps)), 0, []

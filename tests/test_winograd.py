@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nanodiff.winograd import POINTS, matrices
+from nanodiff.fast.winograd import POINTS, matrices
 from tests.strategies import seeds
 
 POINT = st.fractions(-2, 2, max_denominator=4)

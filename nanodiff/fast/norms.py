@@ -1,7 +1,7 @@
 """Numba loops of group normalisation and SiLU: one pass over memory each way.
 
-Shapes: x, y, dy, dx (N, C, H, W); scale, shift, their gradients (N, C); mean, rstd
-(N, groups). Bare arrays, no classes, no allocation.
+Formulas: `plain.group_norm` and its backward pass. Shapes: x, y, dy, dx (N, C, H, W);
+scale, shift, their gradients (N, C); mean, rstd (N, groups).
 """
 
 import math
@@ -10,9 +10,7 @@ import numba
 import numpy as np
 from numba.extending import overload
 
-# fastmath without "nnan" and "ninf": a NaN must stay visible to the training loop.
-FAST = {"reassoc", "contract", "nsz"}
-parallel = numba.njit(fastmath=FAST, parallel=True, cache=True, error_model="numpy")
+from nanodiff.fast.compiled import ORDERED, SUMS, compiled
 
 
 def sigmoid(u):
@@ -20,7 +18,7 @@ def sigmoid(u):
     return 1 / (1 + np.exp(-u))
 
 
-@overload(sigmoid, jit_options={"fastmath": FAST})
+@overload(sigmoid, jit_options={"fastmath": ORDERED})
 def _compile_sigmoid(u):
     f = np.float32
     log2_e, ln2_high, ln2_low = f(1.44269504), f(0.693359375), f(-2.12194440e-4)
@@ -44,31 +42,47 @@ def _compile_sigmoid(u):
     return single if u == numba.float32 else double
 
 
-@parallel
-def group_norm(x, scale, shift, groups, tiny, least, y, mean, rstd):
-    """u = scale * (x - mean) * rstd + shift a group, y = u * max(sigmoid(u), least).
+@compiled(fastmath=SUMS)
+def total(row):
+    """The sum of a row."""
+    found = row.dtype.type(0)
+    for p in range(row.size):
+        found += row[p]
+    return found
 
-    scale, shift (N, C): one for each image and channel. mean, rstd (N, groups). least:
-    0 for SiLU, or 1, which makes y = u: the gate is held open. (A loop for each would
-    make a cold start a quarter of a second longer.)
-    """
-    N, C = scale.shape
+
+@compiled(fastmath=SUMS)
+def squares(row, m):
+    """The sum of (row - m)^2."""
+    found = row.dtype.type(0)
+    for p in range(row.size):
+        found += (row[p] - m) * (row[p] - m)
+    return found
+
+
+@compiled(fastmath=SUMS)
+def moment(du, row, m):
+    """The sum of du (row - m)."""
+    found = row.dtype.type(0)
+    for p in range(row.size):
+        found += du[p] * (row[p] - m)
+    return found
+
+
+@compiled(parallel=True)
+def group_norm(x, scale, shift, tiny, silu, y, mean, rstd):
+    """Write y, mean and rstd."""
+    (N, C), groups, zero = scale.shape, mean.shape[1], x.dtype.type(0)
     width = C // groups
-    zero = x.dtype.type(0)
-    pixels = x.reshape(N, C, -1)
-    out = y.reshape(N, C, -1)
+    pixels, out = x.reshape(N, C, -1), y.reshape(N, C, -1)
     count = x.dtype.type(width * pixels.shape[2])
+    # without silu max(sigmoid, 1) is 1: a loop for each would compile for longer
+    least = zero if silu else x.dtype.type(1)
     for i in numba.prange(N * groups):
         n, g = i // groups, i % groups
         block = pixels[n, g * width : (g + 1) * width].reshape(-1)
-        total = zero
-        for p in range(block.size):
-            total += block[p]
-        m = total / count
-        total = zero
-        for p in range(block.size):
-            total += (block[p] - m) * (block[p] - m)
-        r = x.dtype.type(1) / np.sqrt(total / count + tiny)
+        m = total(block) / count
+        r = x.dtype.type(1) / np.sqrt(squares(block, m) / count + tiny)
         mean[n, g], rstd[n, g] = m, r
         for c in range(g * width, (g + 1) * width):
             a = scale[n, c] * r
@@ -79,26 +93,27 @@ def group_norm(x, scale, shift, groups, tiny, least, y, mean, rstd):
                 target[p] = u * max(sigmoid(u), least)
 
 
-@numba.njit(fastmath=FAST, cache=True, error_model="numpy")
+@compiled
 def silu_slope(u, least):
     """The derivative of u * s, s = sigmoid(u) or 1: s (1 + u (1 - s))."""
     s = max(sigmoid(u), least)
     return s + u * (s - s * s)
 
 
-@parallel
+@compiled(parallel=True)
 def group_norm_backward(
-    x, scale, shift, groups, least, mean, rstd, dy, plus, dx, dscale, dshift
-):
-    """Write the gradients of `group_norm`, recomputing u and its sigmoid from x.
+    dy, x, scale, shift, mean, rstd, silu, add, dx, dscale, dshift
+):  # fmt: skip
+    """Write dx, dscale and dshift, recomputing u and its sigmoid from x.
 
-    plus has dx's shape and is added to it, or size 0 for none.
+    add has dx's shape and is added to it, or size 0 for none.
     """
-    N, C = scale.shape
-    width, zero = C // groups, x.dtype.type(0)
+    (N, C), groups, zero = scale.shape, mean.shape[1], x.dtype.type(0)
+    width = C // groups
     pixels, out = x.reshape(N, C, -1), dx.reshape(N, C, -1)
-    gradient, more = dy.reshape(N, C, -1), plus.reshape(-1)
+    gradient, added = dy.reshape(N, C, -1), add.reshape(-1)
     count = x.dtype.type(width * pixels.shape[2])
+    least = zero if silu else x.dtype.type(1)  # as in the forward pass
     for i in numba.prange(N * groups):
         n, g = i // groups, i % groups
         m, r = mean[n, g], rstd[n, g]
@@ -107,15 +122,11 @@ def group_norm_backward(
             a = scale[n, c] * r
             b = shift[n, c] - m * a
             row, du, d = pixels[n, c], out[n, c], gradient[n, c]
-            total, moment = zero, zero
             for p in range(row.size):
                 du[p] = d[p] * silu_slope(a * row[p] + b, least)
-            for p in range(row.size):
-                total += du[p]
-                moment += du[p] * (row[p] - m)
-            dshift[n, c], dscale[n, c] = total, moment * r
-            mean_d += scale[n, c] * total / count
-            mean_dx += scale[n, c] * moment * r / count
+            dshift[n, c], dscale[n, c] = total(du), moment(du, row, m) * r
+            mean_d += scale[n, c] * dshift[n, c] / count
+            mean_dx += scale[n, c] * dscale[n, c] / count
         for c in range(g * width, (g + 1) * width):
             row, du = pixels[n, c], out[n, c]
             a = scale[n, c] * r
@@ -123,7 +134,7 @@ def group_norm_backward(
             slope, level = r * r * mean_dx, r * mean_d
             for p in range(row.size):
                 du[p] = a * du[p] - level - (row[p] - m) * slope
-            if plus.size:
-                skip = more[(n * C + c) * row.size :]
+            if added.size:
+                more = added[(n * C + c) * row.size :]
                 for p in range(row.size):
-                    du[p] += skip[p]
+                    du[p] += more[p]

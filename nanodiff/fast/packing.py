@@ -1,0 +1,191 @@
+"""From images to strings of pixels and back: Numba loops on bare arrays.
+
+pack makes planes of a channel, unpack a channel of planes, by a layout (`plans.py`).
+The rows of an image go to one or more parts: rows first, first + every, ... to each.
+Then, in this order,
+
+    pack      parts -> even and odd pixels apart (phases) -> sums of rows -> planes
+              parts -> a matrix of sums of rows (tile) -> planes
+    unpack    planes -> sums of rows -> even and odd pixels joined -> parts
+              planes -> a matrix of sums of rows (untile) -> parts
+
+so sums run after phases on the way in, and before them on the way out. A part that is
+not itself a plane, and a sum that is none, is a row of `work`.
+
+Shapes: images (n, C, H, W); planes (planes, length); work (rows, across * length). A
+layout is (planes of a channel, first row of each part, every, across; phases: for each
+part its rows of even and of odd pixels; sums (n, 3): see `add_rows`; matrix). across:
+pixels of a part for one of a plane, 2 if there are phases. lead, pitch, span: the first
+pixel of a string, its pixels from row to row, and from image to image.
+"""
+
+from numpy import uint64
+
+from nanodiff.fast.compiled import compiled
+
+RIGHT, BELOW = 1000, 1001  # in place of a row: see `add_rows`
+ONE, TWO, THREE, FOUR = uint64(1), uint64(2), uint64(3), uint64(4)
+
+# Indices are unsigned inside the hot loops: an index that may be negative makes Numba
+# handle wrap-around, which stops the compiler from using vector instructions.
+
+
+@compiled(inline="always")  # a call costs 10 %
+def copy_row(source, s, target, t, width, room, bias):
+    """Copy `width` pixels and add a bias, eight at a time if there is room for that.
+
+    What is copied too much, the next row overwrites: rows must come in order.
+    """
+    # All eight are read before any is written, so that one instruction may do it; and
+    # `while`, as `range` with a step would divide. A row costs 4 cycles instead of 23.
+    begin, end, width, i = uint64(s), uint64(t), uint64(width), uint64(0)
+    if (width + uint64(7)) & ~uint64(7) <= uint64(room):
+        while i < width:
+            p, q = begin + i, end + i
+            a, b, c, d = source[p], source[p + ONE], source[p + TWO], source[p + THREE]
+            p += FOUR
+            e, f, g, h = source[p], source[p + ONE], source[p + TWO], source[p + THREE]
+            target[q] = a + bias
+            target[q + ONE] = b + bias
+            target[q + TWO] = c + bias
+            target[q + THREE] = d + bias
+            q += FOUR
+            target[q] = e + bias
+            target[q + ONE] = f + bias
+            target[q + TWO] = g + bias
+            target[q + THREE] = h + bias
+            i += uint64(8)
+    else:
+        while i < width:
+            target[end + i] = source[begin + i] + bias
+            i += ONE
+
+
+@compiled(inline="always")
+def copy_part(images, c, row, first, every, lead, pitch, span):
+    """Copy rows first, first + every .. of channel c of all images, zeros after each.
+
+    Rows outside of the image are zeros.
+    """
+    N, C, H, W = images.shape
+    pixels, zero = images.reshape(-1), images.dtype.type(0)
+    for n in range(N):
+        at = lead + n * span
+        for h in range(first, first + (H + every - 1) // every * every, every):
+            if 0 <= h < H:
+                begin = ((n * C + c) * H + h) * W
+                copy_row(pixels, begin, row, at, W, pixels.size - begin, zero)
+                for q in range(uint64(8)):  # also what was copied too much
+                    row[uint64(at + W) + q] = zero
+            else:
+                for q in range(uint64(pitch)):
+                    row[uint64(at) + q] = zero
+            at += pitch
+
+
+@compiled
+def pack(images, planes, layout, lead, pitch, span, work):
+    """Write the planes of all channels of (n, C, H, W) images."""
+    P, first, every, across, phases, sums, matrix = layout
+    length = planes.shape[1]
+    for c in range(images.shape[1]):
+        own = planes[c * P :]
+        for j in range(len(first)):
+            copy_part(
+                images, c, work[j] if across == 2 or len(matrix) else own[j],
+                first[j], every, across * lead, across * pitch, across * span,
+            )  # fmt: skip
+        if len(matrix):
+            tile(matrix, work, own, length)
+        for j in range(len(phases)):
+            even, odd = pick(phases[j, 0], own, work), pick(phases[j, 1], own, work)
+            for p in range(uint64(length)):
+                even[p] = work[j, p + p]
+                odd[p] = work[j, p + p + ONE]
+        add_rows(sums, own, work, length - lead, pitch)
+
+
+@compiled
+def unpack(planes, length, images, k, layout, pitch, span, bias, work):
+    """Write channel k of (n, K, H, W) images, with a bias, from its planes."""
+    N, K, H, W = images.shape
+    pixels = images.reshape(-1)
+    _, first, every, across, phases, sums, matrix = layout
+    if len(matrix):
+        untile(matrix, planes, work, length)
+    add_rows(sums, planes, work, length, pitch)
+    for j in range(len(phases)):
+        even, odd = pick(phases[j, 0], planes, work), pick(phases[j, 1], planes, work)
+        for p in range(uint64(length)):
+            work[j, p + p] = even[p]
+            work[j, p + p + ONE] = odd[p]
+    for n in range(N):
+        image = (n * K + k) * H * W
+        for i in range((H + every - 1) // every):
+            at = across * (n * span + i * pitch)
+            for j in range(len(first)):
+                row = work[j] if across == 2 or len(matrix) else planes[0]
+                h = i * every + j  # the parts of y begin with row 0, 1, ..
+                begin, end = image + h * W, image + H * W
+                if h < H:
+                    copy_row(row, at, pixels, begin, W, end - begin, bias)
+
+
+@compiled
+def pick(i, planes, work):
+    """Row i: a plane, or for i < 0 row -i of `work`."""
+    return planes[i] if i >= 0 else work[-i]
+
+
+@compiled
+def add_rows(sums, planes, work, length, pitch):
+    """For each (into, a, b) of sums: into = a + b.
+
+    With RIGHT or BELOW for b: by how much a falls to the next pixel in that direction.
+    """
+    for n in range(len(sums)):
+        into = pick(sums[n, 0], planes, work)
+        falls, one = sums[n, 2] >= RIGHT, into.dtype.type(1)
+        a = pick(sums[n, 1], planes, work)
+        b = pick(sums[n, 1 if falls else 2], planes, work)
+        far = uint64(pitch if sums[n, 2] == BELOW else 1 if falls else 0)
+        sign = -one if falls else one
+        for p in range(uint64(length)):
+            into[p] = a[p] + sign * b[p + far]
+
+
+@compiled
+def tile(matrix, work, planes, length):
+    """Planes are a matrix (planes, 9) of `winograd.py` times the first nine rows.
+
+    Points come as p, -p, whose lines of the matrix differ in the signs of the odd rows
+    only: two planes at once. For a point that is left over, the second is a spare row.
+    """
+    x0, x1, x2, x3, x4 = work[0], work[1], work[2], work[3], work[4]
+    x5, x6, x7, x8 = work[5], work[6], work[7], work[8]
+    k, pairs = 0, (len(matrix) - 1) // 2  # the last line is that of infinity
+    while k < len(matrix):
+        w, plus = matrix[k], planes[k]
+        minus = planes[k + 1] if k < 2 * pairs else work[9]
+        w0, w1, w2, w3, w4 = w[0], w[1], w[2], w[3], w[4]
+        w5, w6, w7, w8 = w[5], w[6], w[7], w[8]
+        for p in range(uint64(length)):
+            even = w0 * x0[p] + w2 * x2[p] + w4 * x4[p] + w6 * x6[p] + w8 * x8[p]
+            odd = w1 * x1[p] + w3 * x3[p] + w5 * x5[p] + w7 * x7[p]
+            plus[p] = even + odd
+            minus[p] = even - odd
+        k += 2 if k < 2 * pairs else 1
+
+
+@compiled
+def untile(matrix, planes, work, length):
+    """Rows are a matrix (rows, 9) times the first nine planes."""
+    s0, s1, s2, s3, s4 = planes[0], planes[1], planes[2], planes[3], planes[4]
+    s5, s6, s7, s8 = planes[5], planes[6], planes[7], planes[8]
+    for i in range(len(matrix)):
+        w, row = matrix[i], work[i]
+        w0, w1, w2, w3, w4 = w[0], w[1], w[2], w[3], w[4]
+        w5, w6, w7, w8 = w[5], w[6], w[7], w[8]
+        for p in range(uint64(length)):
+            near = w0 * s0[p] + w1 * s1[p] + w2 * s2[p] + w3 * s3[p] + w4 * s4[p]
+            row[p] = near + w5 * s5[p] + w6 * s6[p] + w7 * s7[p] + w8 * s8[p]

@@ -1,0 +1,281 @@
+"""The compiled functions are the plain ones, to rounding, whatever else goes on."""
+
+import ast
+import inspect
+import os
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nanodiff import engine, plain
+from tests.strategies import seeds
+
+numba = pytest.importorskip("numba")
+from nanodiff import fast  # noqa: E402
+from nanodiff.fast import compiled, convolve  # noqa: E402
+
+ROOT = Path(__file__).parent.parent
+sizes = st.integers(1, 9)
+hows = st.sampled_from([(1, 1, False), (1, 2, False), (3, 1, False), (3, 2, False),
+                        (3, 1, True)])  # kernel, stride, up  # fmt: skip
+TOLERANCE = {np.float32: 3e-5, np.float64: 1e-12}
+
+
+def every_result(functions, x, w, b, how, seed, skips=True):
+    """y, dx, dw and db of a convolution, and of the norm after it, by `functions`."""
+    rng = np.random.default_rng(seed)
+    draw = lambda shape: rng.standard_normal(shape).astype(x.dtype)  # noqa: E731
+    shape = plain.conv2d(x, w, b, *how).shape
+    dy, skip, dskip = draw(shape), draw(shape), draw(x.shape)
+    y = functions.conv2d(x, w, b, *how, skip if skips else None)
+    size = x.shape[2:]
+    dx = functions.conv2d_dx(dy, w, size, *how, dskip if skips else None)
+    yield from (y, dx, *functions.conv2d_dw(x, dy, w, *how))
+    scale, shift = draw((2, *shape[:2]))
+    for silu in (False, True):
+        y, mean, rstd = functions.group_norm(skip, scale, shift, 1, 1e-2, silu)
+        yield from (y, mean, rstd)
+        more = y if skips else None
+        yield from functions.group_norm_backward(
+            dy, skip, scale, shift, mean, rstd, silu, more
+        )
+
+
+def test_the_door_has_the_names_and_arguments_of_plain():
+    def functions(module):
+        return {name: inspect.signature(f) for name, f in vars(module).items()
+                if inspect.isfunction(f) and f.__module__ == module.__name__
+                and not name.startswith("_")}  # fmt: skip
+
+    assert functions(fast) == functions(plain)
+
+
+def test_nothing_but_the_door_is_imported_from_outside():
+    for path in [*ROOT.glob("nanodiff/*.py"), *ROOT.glob("examples/*.py")]:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom):
+                names = [f"{node.module}.{alias.name}" for alias in node.names]
+                inside = [n for n in names if n.startswith("nanodiff.fast.")]
+                assert not set(inside) - {"nanodiff.fast.TURN"}, path
+
+
+@given(
+    st.sampled_from([np.float32, np.float64]), hows, st.sampled_from([0, fast.FEW]),
+    st.booleans(), sizes, sizes, sizes, sizes, sizes, seeds,
+)  # fmt: skip
+def test_fast_equals_plain(dtype, how, few, skips, N, C, K, H, W, seed):
+    rng, (kernel, *how) = np.random.default_rng(seed), how
+    x, w = (rng.standard_normal(s).astype(dtype)
+            for s in ((N, C, H, W + 1), (K, C, kernel, kernel)))  # fmt: skip
+    b = rng.standard_normal(K).astype(dtype)
+    fast.FEW, before = few, fast.FEW  # 0: tiles always
+    try:
+        found = list(every_result(fast, x, w, b, how, seed, skips))
+    finally:
+        fast.FEW = before
+    for a, want in zip(found, every_result(plain, x, w, b, how, seed, skips), strict=True):
+        assert a.dtype == dtype
+        atol = TOLERANCE[dtype] * max(1, np.abs(want).max())
+        np.testing.assert_allclose(a, want, rtol=0, atol=atol)
+
+
+@pytest.mark.parametrize("how", [(1, False), (2, False), (1, True)])
+def test_fast_equals_plain_for_many_images(how, rng):
+    # several strings, the last not whole; one for each partial sum, and more
+    x, w = rng.standard_normal((45, 5, 14, 28)), rng.standard_normal((6, 5, 3, 3))
+    pairs = [every_result(f, x, w, np.ones(6), how, 1) for f in (fast, plain)]
+    for a, want in zip(*pairs, strict=True):
+        atol = 1e-12 * max(1, np.abs(want).max())
+        np.testing.assert_allclose(a, want, rtol=0, atol=atol)
+
+
+@given(st.integers(1, 300), sizes, st.integers(1, 40), st.sampled_from([0, 1]))
+def test_a_row_of_y_may_be_read_in_eights_to_its_end(N, rows, columns, gap):
+    (images, lead, pitch, span), length, y = convolve._frame(N, rows, columns, gap)
+    last = (images - 1) * span + (rows - 1) * pitch
+    assert last + -(-columns // 8) * 8 <= y
+    assert lead + images * span + lead <= length and pitch + 1 <= lead
+
+
+def test_the_float32_sigmoid_is_exact_to_rounding():
+    # one channel a value: with a scale of 0 the norm's output is the shift's silu
+    u = np.linspace(-100, 100, 4001, dtype=np.float32)[None]
+    x = np.zeros((1, u.size, 1, 1), np.float32)
+    found = fast.group_norm(x, 0 * u, u, 1, 1e-5, True)[0].ravel()
+    u = u[0].astype(np.float64)
+    np.testing.assert_allclose(found, u / (1 + np.exp(-u)), rtol=5e-7, atol=1e-35)
+
+
+KINDS = [(kernel, how) for kernel, *how in
+         ((1, 1, False), (3, 1, False), (3, 2, False), (3, 1, True))]  # fmt: skip
+
+
+def problem(kernel, N, H, W, rng, C=3, K=5):
+    x = rng.standard_normal((N, C, H, W), dtype=np.float32)
+    w = rng.standard_normal((K, C, kernel, kernel), dtype=np.float32)
+    return x, w, rng.standard_normal(K, dtype=np.float32)
+
+
+def assert_same_bits(found, want):
+    for a, b in zip(found, want, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("kernel, how", KINDS)
+def test_the_bits_do_not_depend_on_the_number_of_threads(kernel, how, rng):
+    given, threads = problem(kernel, 40, 14, 14, rng, 8, 8), numba.get_num_threads()
+    results = []
+    try:
+        for n in {1, threads}:
+            numba.set_num_threads(n)
+            results.append(list(every_result(fast, *given, how, 0)))
+    finally:
+        numba.set_num_threads(threads)
+    assert_same_bits(results[0], results[-1])
+
+
+@pytest.mark.parametrize("kernel, how", KINDS)
+def test_scratch_that_is_used_again_leaves_no_trace(kernel, how, rng):
+    shapes = [(29, 6, 7), (30, 6, 7), (30, 6, 8), (29, 5, 7)]
+    given = [problem(kernel, *shape, rng) for shape in shapes]
+    nothing = [(np.full_like(x, np.nan), w, b) for x, w, b in given]
+    want = []
+    for one in given:
+        convolve._scratch.cache_clear()
+        want.append(list(every_result(fast, *one, how, 0)))
+    for one, wanted in zip(given, want, strict=True):
+        for other in (*given, *nothing):
+            list(every_result(fast, *other, how, 0))
+            assert_same_bits(every_result(fast, *one, how, 0), wanted)
+
+
+def test_a_weight_that_changed_in_place_or_made_room_is_seen(rng):
+    x, w, b = problem(3, 2, 5, 5, rng)
+    before = fast.conv2d(x, w, 0 * b)
+    w *= 2
+    np.testing.assert_array_equal(fast.conv2d(x, w, 0 * b), 2 * before)
+    kept = set(convolve._KEPT)
+    for _ in range(9):  # each may get the place in memory of the one before
+        w = rng.standard_normal((5, 3, 3, 3), dtype=np.float32)
+        np.testing.assert_allclose(
+            fast.conv2d(x, w, b), plain.conv2d(x, w, b), atol=1e-5
+        )
+    del w
+    assert len(set(convolve._KEPT) - kept) <= 1  # none is kept longer than its weight
+
+
+def test_eight_threads_get_the_bits_of_one(rng):
+    threads = numba.get_num_threads()
+    given = [(*problem(kernel, N, 7, 9, rng), how) for kernel, how in KINDS
+             for N in (1, 4, 16)]  # fmt: skip
+    want = [list(every_result(fast, *one, 0)) for one in given]
+    blas = [lib["num_threads"] for lib in compiled.TURN.blas.info()]
+
+    def call(i):
+        assert_same_bits(every_result(fast, *given[i % len(given)], 0), want[i % len(given)])
+
+    with ThreadPoolExecutor(8) as pool:
+        assert len(list(pool.map(call, range(1000)))) == 1000
+    assert [lib["num_threads"] for lib in compiled.TURN.blas.info()] == blas
+    assert numba.get_num_threads() == threads
+
+
+def test_an_error_in_a_turn_ends_it(rng):
+    with pytest.raises(ZeroDivisionError), compiled.TURN:
+        1 / 0
+    had_one = threading.Event()
+    threading.Thread(target=compiled.TURN(had_one.set)).start()
+    assert had_one.wait(10)
+
+
+def run(code, **environment):
+    """Run Python code in a process of its own; return what it prints."""
+    found = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, text=True, capture_output=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT)} | environment, timeout=600,
+    )  # fmt: skip
+    assert found.returncode == 0, found.stderr
+    return found.stdout.strip()
+
+
+BITS = """
+import hashlib, numpy as np
+from nanodiff import fast
+from tests.test_fast import KINDS, every_result, problem
+rng = np.random.default_rng(0)
+for dtype in (np.float32, np.float64):
+    for kernel, how in KINDS:
+        for N in (1, 3, 40):
+            given = [a.astype(dtype) for a in problem(kernel, N, 14, 14, rng, 8, 8)]
+            for a in every_result(fast, *given, how, 0):
+                print(hashlib.sha256(a.tobytes()).hexdigest()[:8], end=" ")
+"""
+
+
+@pytest.mark.slow
+def test_a_process_that_compiles_gets_the_bits_of_those_that_load(tmp_path):
+    cold, warm = (run(BITS, NUMBA_CACHE_DIR=str(tmp_path)) for _ in range(2))
+    assert len(cold.split()) == 2 * 4 * 3 * 16 and cold == warm
+
+
+def test_a_change_in_any_file_of_the_folder_compiles_anew():
+    for function in (fast.norms.group_norm, fast.kernels.correlate, fast.packing.pack):
+        assert function._cache._cache_file._source_stamp == compiled.STAMP
+    folder = Path(fast.__file__).parent
+    assert len(list(folder.glob("*.py"))) >= 7  # all of them are in the stamp
+
+
+def test_where_nothing_can_be_kept_it_works_with_a_word(tmp_path):
+    code = """
+import warnings, numba
+njit = numba.njit
+def refuse(*args, cache=False, **options):
+    if cache:
+        raise RuntimeError("cannot cache function: no locator available")
+    return njit(*args, **options)
+numba.njit = refuse
+with warnings.catch_warnings(record=True) as caught:
+    import nanodiff
+print(len(caught), "NUMBA_CACHE_DIR" in str(caught[0].message))
+"""
+    assert run(code) == "1 True"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_fork_after_use_says_so_at_once():
+    code = """
+import os, numpy as np
+from nanodiff import fast
+x, w = np.ones((1, 1, 3, 3)), np.ones((1, 1, 3, 3))
+fast.conv2d(x, w, np.zeros(1))
+if os.fork() == 0:
+    try:
+        fast.conv2d(x, w, np.zeros(1))
+    except RuntimeError as error:
+        print("spawn" in str(error), flush=True)
+    os._exit(0)
+os.wait()
+"""
+    assert run(code) == "True"
+
+
+def test_the_environment_chooses_and_a_missing_numba_warns():
+    code = "from nanodiff import engine; print(engine.functions.__name__)"
+    assert run(code, NANODIFF_PLAIN="1") == "nanodiff.plain"
+    assert run(code, NANODIFF_PLAIN="0") == "nanodiff.fast"
+    hidden = """
+import sys, warnings
+sys.modules["numba"] = None
+with warnings.catch_warnings(record=True) as caught:
+    from nanodiff import engine
+print(engine.functions.__name__, len(caught), "pip install numba" in str(caught[0].message))
+"""
+    assert run(hidden) == "nanodiff.plain 1 True"
+    assert engine.functions in (fast, plain)
