@@ -33,19 +33,17 @@ below, and need no zero rows; with a stride of 2, even and odd pixels of even an
 rows; with upsampling, the image and how much it falls to the right, below and both, so
 that nine products make four pixels.
 
-Norms (`norms`) go over memory once each way. `compiled` has the options of Numba, and
-lets one Python thread in at a time.
+Norms (`norms`) go over memory once each way. `compiled` has the options of Numba. One
+Python thread at a time may be in here: `engine` sees to that.
 """
 
 import numpy as np
 
 from nanodiff.fast import convolve, norms, plans
-from nanodiff.fast.compiled import TURN
 
 FEW = 200  # pixels in all: the strings of tiles would be too short
 
 
-@TURN
 def conv2d(x, w, b, stride=1, up=False, add=None):
     """As `plain.conv2d`, but upsampling with a 3x3 only."""
     N, _, H, W = x.shape
@@ -54,7 +52,6 @@ def conv2d(x, w, b, stride=1, up=False, add=None):
     return convolve.correlate(x, w, b, plan, size, add, keep=True)
 
 
-@TURN
 def conv2d_dx(dy, w, size, stride=1, up=False, add=None):
     """As `plain.conv2d_dx`."""
     plan = _plan(w, stride, up, len(dy), *size).dx
@@ -62,7 +59,6 @@ def conv2d_dx(dy, w, size, stride=1, up=False, add=None):
     return convolve.correlate(dy, w, none, plan, size, add)
 
 
-@TURN
 def conv2d_dw(x, dy, w, stride=1, up=False):
     """As `plain.conv2d_dw`."""
     N, _, H, W = x.shape
@@ -79,7 +75,6 @@ def _plan(w, stride, up, N, H, W):
     return plans.strided(w.shape[2], stride)
 
 
-@TURN
 def group_norm(x, scale, shift, groups, tiny, silu):
     """As `plain.group_norm`."""
     x, y = np.ascontiguousarray(x), np.empty(x.shape, x.dtype)
@@ -88,7 +83,6 @@ def group_norm(x, scale, shift, groups, tiny, silu):
     return y, mean, rstd
 
 
-@TURN
 def group_norm_backward(dy, x, scale, shift, mean, rstd, silu, add=None):
     """As `plain.group_norm_backward`."""
     dx = np.empty(x.shape, x.dtype)
