@@ -10,17 +10,15 @@ from hypothesis import HealthCheck, Phase, settings
 
 COMPILED = ["test_gradcheck", "test_layers", "test_trained", "test_unet"]
 
-settings.register_profile(
-    "nanodiff",
+COMMON = settings(
     deadline=None,  # the first call may compile
     derandomize=True,
     max_examples=25,
     suppress_health_check=[HealthCheck.too_slow],
-)
-settings.register_profile(
-    "compiled", settings.get_profile("nanodiff"),
     phases=[Phase.explicit, Phase.generate],
-)  # fmt: skip
+)
+settings.register_profile("compiled", COMMON)
+settings.register_profile("nanodiff", COMMON, phases=[*COMMON.phases, Phase.shrink])
 settings.load_profile("nanodiff")
 
 

@@ -64,6 +64,9 @@ MUTANTS = [
      "lucidrains #53, #65: x0_hat clipped and eps_hat left as it was"),
     ("ddim", "return xs if z is None else xs + times(sigma, z)", "return xs",
      "eta takes noise away and adds none"),
+    # Heun
+    ("heun", "y = y + times(h / 2, first + last)", "y = y + times(h, first)",
+     "the slope at one end of a step only: Euler's method"),
     # guidance and latents
     ("guidance", "return given + given.dtype.type(w)", "return free + given.dtype.type(w)",
      "diffusers' guidance_scale, which is 1 + w, taken for the w of the paper"),

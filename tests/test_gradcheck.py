@@ -29,7 +29,7 @@ def unlike(rng, channels):
 
 
 @given(st.sampled_from([1, 2, 4]), seeds)
-def test_with_dy_of_ones_a_norm_has_no_derivative_if_a_group_has_one_gamma(groups, seed):
+def test_by_dy_of_ones_a_norm_has_no_derivative_if_a_group_has_one_gamma(groups, seed):
     for channels, gamma in ((groups, unlike), (2 * groups, alike)):
         (first, second), dx = sums(channels, groups, False, gamma, seed)
         np.testing.assert_allclose(first, second, rtol=0, atol=1e-10)

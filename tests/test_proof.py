@@ -16,7 +16,7 @@ def named_tests(path):
 
 
 def gaps(page, tests):
-    """Where the page and the tests, {file: names}, differ: a line with the cure each."""
+    """Where the page and the tests, {file: names}, differ: a cure for each."""
     sections = re.split(r"^## ", page, flags=re.M)[1:]
     rows = {text.split("\n")[0].strip(): re.findall(r"`(test_\w+)` \|$", text, re.M)
             for text in sections}  # fmt: skip
@@ -38,7 +38,8 @@ def gaps(page, tests):
 def test_the_page_names_the_tests_that_there_are():
     files = sorted((ROOT / "tests").glob("test_*.py"))
     page = (ROOT / "docs/proof.md").read_text(encoding="utf-8")
-    found = list(gaps(page, {f"tests/{path.name}": named_tests(path) for path in files}))
+    tests = {f"tests/{path.name}": named_tests(path) for path in files}
+    found = list(gaps(page, tests))
     assert files and not found, "\n".join(found)
 
 
