@@ -22,7 +22,7 @@ from nanodiff.schedule import at, check_shapes, predict_eps, predict_x0, times
 def timesteps(T, steps):
     """Return the times of `steps` equal jumps from T to 0, both ends included.
 
-    Where T / steps is no integer, two lengths alternate. Raises ValueError unless steps
+    Where T / steps is no integer, jumps differ by 1. Raises ValueError unless steps
     is an integer in 1..T.
 
     >>> timesteps(1000, 4)
