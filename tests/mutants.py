@@ -65,8 +65,8 @@ MUTANTS = [
     ("ddim", "return xs if z is None else xs + times(sigma, z)", "return xs",
      "eta takes noise away and adds none"),
     # Heun
-    ("heun", "y = y + times(h / 2, first + last)", "y = y + times(h, first)",
-     "the slope at one end of a step only: Euler's method"),
+    ("heun", "if s > 0:", "if s > schedule.T:",
+     "the slope at the far end never computed: Euler's method"),
     # guidance and latents
     ("guidance", "return given + given.dtype.type(w)", "return free + given.dtype.type(w)",
      "diffusers' guidance_scale, which is 1 + w, taken for the w of the paper"),

@@ -24,8 +24,8 @@ FOLDER = Path(nanodiff.__file__).parent
 # them. The others keep what they have: compiled loops would be compiled again.
 FRESH = [
     "schedule", "prediction", "ddpm", "ddim", "heun", "exact", "likelihood", "optim",
-    "train", "checkpoint", "unet", "data", "viz", "guidance", "latent", "respace",
-    "gradcheck",
+    "self_conditioning", "train", "checkpoint", "unet", "data", "viz", "guidance",
+    "latent", "respace", "gradcheck",
 ]  # fmt: skip
 JUDGES = {  # the test files of which one must fail
     "schedule": ["schedule", "samplers", "exact"],
