@@ -10,8 +10,8 @@ from nanodiff.schedule import Schedule, cosine, linear, q_sample
 from nanodiff.trained import pretrained
 from nanodiff.unet import UNet
 
-# Every file and folder once; each imports only from those before it. README's table
-# has this order, and tests hold both.
+# Every file and folder once; each imports only from those before it, but for engine,
+# which also imports fast. README's table has this order, and tests hold both.
 READING_ORDER = (
     ("The ideas",
      ("schedule", "prediction", "ddpm", "ddim", "heun", "respace", "guidance", "latent",

@@ -170,7 +170,7 @@ def matching(labels, others):
 
 
 class ScoreCard:
-    """n real digits, the measure of generated ones.
+    """n real digits, with which as many generated ones are compared.
 
     judge: a trained Judge. images, labels: n digits that it was not trained on.
     training: (images, labels) of other real digits, of which as many of each class are

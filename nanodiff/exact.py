@@ -1,8 +1,8 @@
 """An exact world: data whose noise can be predicted in closed form, without a network.
 
-If x_0 is drawn from a mixture of Gaussians, sum_i w_i N(m_i, s_i^2), x_t has a mixture
-of means a m_i and variances v_i = a^2 s_i^2 + b^2, and the prediction of the noise with
-the least squared error is
+If x_0 is drawn from a mixture of Gaussians, sum_i w_i N(m_i, s_i^2), x_t is drawn from
+one with means a m_i and variances v_i = a^2 s_i^2 + b^2. The prediction of the noise
+with the least squared error is
     E[eps | x_t] = b sum_i r_i (x_t - a m_i) / v_i
     r_i = w_i N(x_t; a m_i, v_i) / sum_j w_j N(x_t; a m_j, v_j)
 with a^2 = alpha_bar_t, b^2 = 1 - a^2. It is -b times the score (Song et al. 2020, arXiv
