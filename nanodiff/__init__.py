@@ -1,7 +1,7 @@
 """Diffusion models from scratch: NumPy, hand-written backprop, a few Numba loops.
 
-Start with `schedule.py`, then `ddpm.py`, `train.py`, `ddim.py`; the network is
-`unet.py` over `layers.py`, and `kernels.py` makes it fast.
+Start with `schedule.py` and read on in the order of `READING_ORDER`, up to the wing
+`fast`, which only makes the network faster.
 """
 
 from nanodiff import data, ddim, ddpm, exact, schedule
@@ -10,7 +10,20 @@ from nanodiff.schedule import Schedule, cosine, linear, q_sample
 from nanodiff.trained import pretrained
 from nanodiff.unet import UNet
 
+# Every file and folder once; each imports only from those before it, but for engine,
+# which also imports fast. README's table has this order, and tests hold both.
+READING_ORDER = (
+    ("The ideas",
+     ("schedule", "prediction", "ddpm", "ddim", "heun", "respace", "guidance", "latent",
+      "self_conditioning", "exact", "likelihood", "laws")),
+    ("The network", ("plain", "engine", "layers", "unet", "toy", "gradcheck")),
+    ("The desk: data and pictures", ("data", "viz", "sprite_parts", "sprites")),
+    ("Learning", ("optim", "train", "checkpoint", "evaluate", "trained", "run")),
+    ("For speed only, skip at first", ("fast",)),
+)  # fmt: skip
+
 __all__ = [
+    "READING_ORDER",
     "Schedule",
     "UNet",
     "cosine",

@@ -1,4 +1,4 @@
-"""The DDIM sampler: the same network in fewer steps, with as much noise as one likes.
+"""The DDIM sampler: the same network in fewer steps, with added noise or without.
 
     x_s = sqrt(alpha_bar_s) x0_hat + sqrt(1 - alpha_bar_s - sigma^2) eps_hat + sigma z
     sigma = eta sqrt((1 - alpha_bar_s) / (1 - alpha_bar_t))
@@ -20,9 +20,10 @@ from nanodiff.schedule import at, check_shapes, predict_eps, predict_x0, times
 
 
 def timesteps(T, steps):
-    """Return the falling list of times that `steps` equal jumps from T to 0 visit.
+    """Return the times of `steps` equal jumps from T to 0, both ends included.
 
-    Raises ValueError unless steps is an integer in 1..T.
+    Where T / steps is no integer, jumps differ by 1. Raises ValueError unless steps
+    is an integer in 1..T.
 
     >>> timesteps(1000, 4)
     [1000, 750, 500, 250, 0]
@@ -35,7 +36,7 @@ def timesteps(T, steps):
 
 
 def falling(steps, T):
-    """Return the falling list of times that `steps`, a number or a list, stands for.
+    """Return the falling list of times for `steps`: a number of jumps, or the list.
 
     Raises ValueError unless it falls strictly from at most T to 0.
 
@@ -58,10 +59,10 @@ def step(schedule, xt, t, s, eps_hat, eta=0.0, z=None, clip=None):
     """Return x_s from x_t, for any s in 0..t-1 (DDIM Eq. 12).
 
     eta: 0 is deterministic, 1 adds DDPM's noise; z, standard normal, is needed if
-    eta > 0. clip: if given, x0_hat is limited to [-clip, clip], and eps_hat changed
-    to match. Raises ValueError for eta outside 0..1 or without z, s not below t, times
-    outside 0..T, a t where alpha_bar_t is 0, shapes that differ, or arrays that are not
-    of floats.
+    eta > 0. clip: if given, x0_hat is limited to [-clip, clip], and eps_hat is computed
+    from it anew. Raises ValueError for an eta outside 0..1, an eta above 0 without z,
+    an s that is not below t, times outside 0..T, a t where alpha_bar_t is 0, shapes
+    that differ, or arrays that are not of floats.
 
     >>> from nanodiff.schedule import linear
     >>> x = np.ones((1, 2))
@@ -88,7 +89,7 @@ def _step(schedule, xt, t, s, x0_hat, eps_hat, eta, z, clip):
     alpha_bar_s = at(schedule.alpha_bar, s, xt)
     sigma = eta * np.sqrt((1 - alpha_bar_s) / (1 - alpha_bar_t))
     sigma = sigma * np.sqrt(1 - alpha_bar_t / alpha_bar_s)  # Eq. 16
-    # alpha_bar_s is 1 at s = 0: there sigma is 0 and so is this, but for rounding
+    # 0 at s = 0, where rounding may make it negative
     direction = np.sqrt(np.maximum(1 - alpha_bar_s - sigma**2, 0))
     xs = times(np.sqrt(alpha_bar_s), x0_hat) + times(direction, eps_hat)
     return xs if z is None else xs + times(sigma, z)
@@ -137,10 +138,10 @@ def _sample(model, schedule, xt, times_, eta, rng, clip, predicts, self_conditio
 def invert(model, schedule, x0, steps=50, predicts="eps"):
     """Yield (t, xt) upwards, the last of them the noise x_T that DDIM turns into x0.
 
-    It reads the deterministic step (eta = 0) from s to t: x0_hat and eps_hat are taken
-    at x_s, and x_t is where `q_sample` puts them (DDIM section 5.4). At s = 0, where no
-    network has been trained, the model is asked for t = 1. steps, predicts: as in
-    `sample`.
+    It takes the deterministic step (eta = 0) from s up to t: x0_hat and eps_hat are
+    those at x_s, and x_t is made of them as in `q_sample` (DDIM section 5.4). At s = 0,
+    where no network has been trained, the model is called with t = 1. steps, predicts:
+    as in `sample`.
 
     >>> from nanodiff.schedule import linear
     >>> zero = lambda xt, t: 0 * xt

@@ -21,10 +21,11 @@ def step(schedule, xt, t, eps_hat, z, variance="beta_tilde", clip=None):
 
     mean: the posterior's mu_tilde at x0_hat, which is Algorithm 2's mean (DDPM Eq. 11).
     variance: "beta_tilde", exact if the data are one point, or "beta", exact if they
-    are standard normal (DDPM section 3.2). Either is 0 at t = 1: the last step adds no
-    noise. clip: if given, x0_hat is limited to [-clip, clip] first. Raises ValueError
-    for an unknown variance, a t outside 1..T or where alpha_bar_t is 0, shapes that
-    differ, or arrays that are not of floats.
+    are standard normal (DDPM section 3.2). At t = 1 neither adds noise: beta_tilde_1 is
+    0, and beta_1 is left out, as in Algorithm 2: the mean is then x0_hat itself, and no
+    later step would remove the noise. clip: if given, x0_hat is limited to [-clip,
+    clip] first. Raises ValueError for an unknown variance, a t outside 1..T or where
+    alpha_bar_t is 0, shapes that differ, or arrays that are not of floats.
 
     >>> from nanodiff.schedule import linear
     >>> x, z = np.ones((1, 2)), np.full((1, 2), 9.0)

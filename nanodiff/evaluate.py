@@ -1,16 +1,16 @@
 """How good are the digits? A judge that reads them, and a distance between two sets.
 
-The judge is a small convolutional classifier of nanodiff's own layers. What it reads
-tells whether a digit is the one asked for; the 64 numbers from which it reads are where
-the Frechet distance is taken: between the Gaussians that have the mean m and the
-covariance C of each set,
+The judge is a small convolutional classifier of nanodiff's own layers. The class that
+it reads tells whether a digit is the one asked for. Its last hidden layer gives each
+image 64 features; the distance of two sets of images is the Frechet distance of the
+Gaussians with the mean m and the covariance C of their features:
 
     |m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2))
 
-Heusel et al. 2017, arXiv 1706.08500, Eq. 6, there as d^2 and with the features of the
-Inception network: FID, whose numbers do not compare with these. Two real sets are apart
-too, and the more so the smaller they are, so a distance only means something beside
-that floor, at the same n.
+Heusel et al. 2017, arXiv 1706.08500, Eq. 6. They call it d^2 and take the features of
+the Inception network: their numbers (FID) do not compare with these. Two sets of real
+digits have a distance above 0 too, larger for smaller sets. This is the floor: a
+distance means something only beside the floor of the same n.
 
 Shapes: images (N, 1, 28, 28) in [-1, 1]; logits (N, 10); features (N, 64).
 """
@@ -43,7 +43,7 @@ class Judge(Layer):
         self.read = Linear(64, 10, rng=rng)
 
     def features(self, x):  # (N, 1, 28, 28) -> (N, 64)
-        """Return what the judge sees in images, before it decides."""
+        """Return the last hidden layer, from which the class is read."""
         h = self.norm1(self.conv1(x))
         h = self.norm3(self.conv2(self.norm2(self.pool1(h))))
         h = self.norm4(self.pool2(h))
@@ -76,7 +76,7 @@ def cross_entropy(logits, labels):
 
 
 def in_batches(make, *arrays, batch=250):
-    """Return make(*rows) of all rows of the arrays, some at a time, put together.
+    """Return make(*arrays), computed `batch` rows at a time.
 
     >>> in_batches(np.add, np.arange(5), np.arange(5), batch=2).tolist()
     [0, 2, 4, 6, 8]
@@ -86,9 +86,9 @@ def in_batches(make, *arrays, batch=250):
 
 
 def look(judge, images, batch=250):
-    """Return (features (N, 64), read (N,)): what the judge sees, what it reads.
+    """Return the judge's features of images (N, 64), and the classes it reads (N,).
 
-    Images are limited to [-1, 1] first, as a picture is when it is drawn.
+    Images are limited to [-1, 1] first, as they are when saved as a picture.
     """
     images = np.clip(images, -1, 1).astype(np.float32)
     features = in_batches(judge.features, images, batch=batch)
@@ -135,10 +135,11 @@ def confusion(asked, read, classes=10):
 
 
 def spread(features, labels):
-    """Return how varied the images of one class are: their mean variance in features.
+    """Return the variance within a class: how unlike the images of one class are.
 
-    Summed over features, averaged over images. What guidance costs shows here; but so
-    do images that are no digits, which lie far out: it means little at a low share.
+    The variance of each feature about its class's mean, summed over features, averaged
+    over images. Guidance lowers it. Images that are no digits raise it, so it says
+    little where few are read as asked.
 
     >>> spread(np.array([[1.0], [3.0], [7.0], [7.0]]), np.array([0, 0, 1, 1]))
     0.5
@@ -169,12 +170,12 @@ def matching(labels, others):
 
 
 class ScoreCard:
-    """Real digits that others are measured against, and the distance between such sets.
+    """n real digits, with which as many generated ones are compared.
 
-    judge: a trained Judge. images, labels: n digits that it was not shown. training: a
-    pair (images, labels) of digits. As many of each class are taken from it as there
-    are in `labels`; their distance to `images` is `floor`. Raises ValueError if it has
-    not enough of a class.
+    judge: a trained Judge. images, labels: n digits that it was not trained on.
+    training: (images, labels) of other real digits, of which as many of each class are
+    taken as `labels` has; their distance to `images` is `floor`. Raises ValueError if
+    training has too few of a class.
     """
 
     def __init__(self, judge, images, labels, training):
@@ -188,9 +189,9 @@ class ScoreCard:
     def of_mnist(cls, judge, n, folder=None, seed=0):
         """Return a card of n test digits, drawn from all, and of training digits.
 
-        folder: of the official MNIST files; None is the subset of the package. Drawn,
-        since the first half of the official test set is the cleaner one. Raises
-        ValueError if there are not n of them.
+        folder: of the official MNIST files; None is the subset of the package. seed:
+        for the draw; the first n would not do, as the first half of the official test
+        set is the cleaner one. Raises ValueError if there are fewer than n.
         """
         rng, parts = np.random.default_rng(seed), []
         for split in ("test", "train"):
@@ -205,8 +206,8 @@ class ScoreCard:
     def score(self, images):
         """Return distance, share and spread of images that were asked to be `labels`.
 
-        share: how many are read as the digit asked for. spread: of a class, beside that
-        of real digits: 1 is as varied as they are.
+        distance: to the real digits. share: the share that is read as asked. spread:
+        the variance within a class, divided by that of the real digits.
         """
         features, read = look(self.judge, images)
         return {

@@ -1,14 +1,16 @@
 """An exact world: data whose noise can be predicted in closed form, without a network.
 
-For a mixture of Gaussians, sum_i w_i N(m_i, s_i^2), x_t is one too, with means a m_i
-and variances v_i = a^2 s_i^2 + b^2, so that the best prediction of the noise is
+If x_0 is drawn from a mixture of Gaussians, sum_i w_i N(m_i, s_i^2), x_t is drawn from
+one with means a m_i and variances v_i = a^2 s_i^2 + b^2. The prediction of the noise
+with the least squared error is
     E[eps | x_t] = b sum_i r_i (x_t - a m_i) / v_i
     r_i = w_i N(x_t; a m_i, v_i) / sum_j w_j N(x_t; a m_j, v_j)
-with a^2 = alpha_bar_t, b^2 = 1 - a^2. One component is Gaussian data, many with s_i = 0
-are a finite data set. Each is a `model(xt, t)`, for the samplers or the bound, in
-float64. For Gaussian data every sampler is a line x_s = slope x_t + level + spread z,
-so that mean and variance of what it makes follow without a sample. (E[eps | x_t] is
--b times the score: Song et al. 2020, arXiv 2011.13456, section 3.)
+with a^2 = alpha_bar_t, b^2 = 1 - a^2. It is -b times the score (Song et al. 2020, arXiv
+2011.13456, section 3). One component is Gaussian data; many with s_i = 0 are a finite
+data set. Each predictor is a `model(xt, t)` in float64, for samplers and `likelihood`.
+
+For Gaussian data a sampler's step is affine, x_s = slope x_t + level + spread z, so the
+mean and the variance of its x_0 follow without drawing any.
 
 Shapes: x, xt (N, ...); means (M, ...); stds, weights (M,).
 """
@@ -155,10 +157,10 @@ def loss_floor(schedule, std):
 
 
 def empirical_floor(schedule, model, x0, rng):
-    """Return an estimate of the floor for data x0: (E (eps - model)^2, standard error).
+    """Return an estimate of the least mean squared error for data x0, with its error.
 
-    model: the exact predictor of those data. One t, uniform in 1..T, and one eps for
-    each of x0's rows, from rng.
+    E (eps - model(x_t, t))^2 and its standard error. model: the exact predictor of
+    those data. rng draws one t, uniform in 1..T, and one eps for each of x0's rows.
 
     >>> from nanodiff.schedule import linear
     >>> schedule, rng = linear(100), np.random.default_rng(0)

@@ -4,8 +4,9 @@ Along a random direction v, with a random cotangent dy,
     d/dh sum(dy * f(x + h v)) at h = 0     by central differences
     must equal  sum(backward(dy) * v)      for every input and every parameter.
 
-Both are random: with dy of ones, a normalisation layer's derivative is 0 whatever its
-backward pass does.
+Why dy is not all ones: the outputs of a group norm without SiLU sum to a constant if
+gamma is equal within each group, as it is with one channel a group. The derivative by x
+is then 0, and a backward pass that returns 0 would pass the check.
 """
 
 import numpy as np
@@ -17,7 +18,8 @@ def gradcheck(layer, *inputs, rng, h=1e-6, rtol=1e-6):
     inputs: as `layer.forward` takes them. Float arrays are differentiated, anything
     else (integers, None) is passed through. rng: a `np.random.Generator` for the
     parameters (random, so that no zero hides a mistake), dy and the directions. h: step
-    of the differences, rtol: largest relative error, or absolute of what is below 1.
+    of the differences. rtol: largest error, relative to a derivative above 1, absolute
+    below.
 
     Changes the layer: its parameters become random and float64. Returns the names of
     what was checked.

@@ -1,12 +1,12 @@
-"""Classifier-free guidance: say what is wanted, and how firmly.
+"""Classifier-free guidance: exaggerate what the context changes in the prediction.
 
     guided = given + w (given - free)
 
-given: what the network says with the context, free: without. If they are pictures,
-x0_hat, the difference points toward the kind asked for, and w goes on along it. Ho,
-Salimans 2022, arXiv 2207.12598, Eq. 6, where it is written (1 + w) given - w free.
-w = 0 is the network as it was trained. As eps, x0 and v are affine in each other, it
-does not matter which of them is guided.
+given: the network's output with the context, free: without. Their difference is what
+the context changes; w adds more of it, and w = 0 is the network as it was trained. Ho,
+Salimans 2022, arXiv 2207.12598, Eq. 6, where it is written (1 + w) given - w free. At
+one x_t, eps, x0 and v are affine functions of each other, so to guide one is to guide
+all.
 
 Shapes: xt (N, ...); t an int or (N,); context (N, features).
 """

@@ -1,9 +1,10 @@
-"""Ways between two latents x_T: since DDIM makes a picture of each, a film.
+"""The arc between two noises x_T; DDIM makes a picture of each point on it: a film.
 
     slerp(a, b, f) = sin((1 - f) angle) / sin(angle) a + sin(f angle) / sin(angle) b
 
-A straight line would pass near 0, where no Gaussian noise of many dimensions lies; an
-arc keeps the length. Song, Meng, Ermon 2020 (DDIM), arXiv 2010.02502, Eq. 67.
+Gaussian noise of D dimensions has a length near sqrt(D). An arc keeps that length; the
+middle of a straight line is shorter than any noise seen in training. Song, Meng, Ermon
+2020 (DDIM), arXiv 2010.02502, Eq. 67.
 """
 
 import numpy as np

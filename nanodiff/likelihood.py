@@ -5,9 +5,9 @@
     L_{t-1} = KL(q(x_{t-1} | x_t, x0) || p(x_{t-1} | x_t))
     L_0     = -log p(x0 | x_1)
 Ho, Jain, Abbeel 2020, arXiv 2006.11239, Eq. 5. p has the sampler's mean mu_tilde(x_t,
-x0_hat) and a variance of one's choice. With beta_tilde the KL is what the ratio of
-signal to noise loses, times the error of x0_hat (Kingma et al. 2021, arXiv 2107.00630,
-Eq. 13 to 15):
+x0_hat) and a variance that is chosen. With beta_tilde the KL is half of what the SNR
+loses in the step, times the squared error of x0_hat (Kingma et al. 2021, arXiv
+2107.00630, Eq. 13 to 15):
     L_{t-1} = (SNR_{t-1} - SNR_t) / 2 |x0 - x0_hat|^2
 
 Shapes: x0 (N, ...); terms (T + 1, N) in nats an image, float64.
@@ -26,11 +26,11 @@ _erfc = np.vectorize(math.erfc, otypes=[np.float64])
 def terms(model, schedule, x0, rng, variance="beta_tilde", bins=None, predicts="eps"):
     """Return each image's terms: row 0 is L_0, row t - 1 is L_{t-1}, row T is L_T.
 
-    model: any `model(xt, t)`. rng: one eps for each t and image, from which x_t is
-    drawn. variance: of p(x_{t-1} | x_t), "beta_tilde", "beta", or a table (T + 1,), as
+    model: any `model(xt, t)`. rng draws one eps for each t and image, to make x_t.
+    variance: of p(x_{t-1} | x_t), "beta_tilde", "beta", or a table (T + 1,), as
     `exact_variance` makes. At t = 1, where beta_tilde is 0, p takes beta_1. bins: None
-    for data with a density; for images of k grey levels in [-1, 1], k: L_0 is then the
-    chance of the pixel's bin (DDPM Eq. 13).
+    for data with a density; k for images of k grey levels in [-1, 1]: L_0 is then -log
+    of the probability of each pixel's bin (DDPM Eq. 13).
 
     Raises ValueError for an unknown variance.
 
@@ -59,7 +59,8 @@ def terms(model, schedule, x0, rng, variance="beta_tilde", bins=None, predicts="
 def bits_per_dimension(found, x0):
     """Return (mean, standard error) of the bound in bits a dimension, from `terms`.
 
-    Of terms that were made with bins they are bits a pixel.
+    A dimension of an image is a channel of a pixel. found: from `terms` with bins for
+    images, else the bits depend on the unit of x0.
 
     >>> x0 = np.zeros((3, 2))
     >>> [float(v) for v in bits_per_dimension(np.full((5, 3), np.log(2)), x0)]
@@ -79,8 +80,9 @@ def prior(schedule, x0):
 def exact_variance(schedule, std):
     """Return the variance of q(x_{t-1} | x_t) for data N(., std^2), a table (T + 1,).
 
-    beta_tilde_t and what not knowing x0 adds, (a_{t-1} beta_t / b_t^2)^2 Var[x0 | xt].
-    With it, and the exact mean, the bound on Gaussian data is tight but for L_T.
+    beta_tilde_t + (a_{t-1} beta_t / b_t^2)^2 Var[x0 | xt]: the second term is there as
+    x0 is not known. With it and the exact mean, the bound on Gaussian data is above the
+    entropy by no more than L_T.
     """
     ab, table = schedule.alpha_bar, np.zeros(schedule.T + 1)
     weight = np.sqrt(ab[:-1]) * schedule.beta[1:] / (1 - ab[1:])
@@ -117,7 +119,7 @@ def _reconstruction(x0, mean, variance, bins):
     half, std = 1 / (bins - 1), np.sqrt(variance)
     upper = np.where(x0 > 1 - half, np.inf, (x0 + half - mean) / std)
     lower = np.where(x0 < half - 1, -np.inf, (x0 - half - mean) / std)
-    # a difference of two lower tails is exact where both are small: turn to that side
+    # Phi(upper) - Phi(lower) keeps its digits where both are small, so mirror the bin
     turn = upper + lower > 0
     upper, lower = np.where(turn, -lower, upper), np.where(turn, -upper, lower)
     chance = (_erfc(-upper / np.sqrt(2)) - _erfc(-lower / np.sqrt(2))) / 2

@@ -1,4 +1,4 @@
-"""What turns gradients into better weights: Adam, Muon, rate, clipping, average.
+"""From gradients to weights: Adam, Muon, learning rate, clipping, moving average.
 
 Shapes: params and grads are dicts of arrays by name, as `Layer.named_params()` gives
 them. Arrays are changed in place, so a layer sees its new weights at once.
@@ -44,18 +44,18 @@ class Adam:
 class Muon(Adam):
     """Muon for the kernels of hidden convolutions, Adam for all other parameters.
 
-    Read as a matrix, a row for each channel out, a kernel has a gradient with a few
-    large singular values, so most of its plain step is along a few singular vectors.
-    Muon steps equally far along all of them: weak directions learn too.
+    The gradient of a kernel, as a matrix with a row for each output channel, has a few
+    large singular values: plain descent moves mostly along their singular vectors. Muon
+    moves equally far along all singular vectors.
 
     m = b m + (1 - b) g,   M = b m + (1 - b) g with the m just computed
     w = w - lr 0.2 sqrt(max(rows, columns)) orthogonal(M)
 
-    The factor makes the root mean square of a step 0.2 lr, so that both take the same
-    lr (Liu et al. 2025, arXiv 2502.16982): where gradients are mere noise, Adam's is
-    sqrt((1 - b1) / (1 + b1)) lr, 0.23 lr, the deviation of an average of noise. Muon:
-    Jordan et al. 2024, https://kellerjordan.github.io/posts/muon, which comes near to
-    `orthogonal` by five products (Newton, Schulz). See `is_hidden` for what is hidden.
+    The factor makes the root mean square of a step 0.2 lr (Liu et al. 2025, arXiv
+    2502.16982). Adam's is about the same, so both take the same lr: where gradients are
+    pure noise it is sqrt((1 - b1) / (1 + b1)) lr = 0.23 lr. Muon: Jordan et al. 2024,
+    https://kellerjordan.github.io/posts/muon, where five matrix products (Newton,
+    Schulz) approximate `orthogonal`. `is_hidden` says which kernels are hidden.
 
     >>> w = {"w": np.zeros((8, 8, 1, 1))}
     >>> Muon(w).step({"w": np.diag(np.arange(1.0, 9)).reshape(8, 8, 1, 1)}, lr=0.1)
@@ -83,10 +83,10 @@ class Muon(Adam):
 
 
 def is_hidden(w):
-    """Return whether w is a convolution's, with more than 4 channels on both sides.
+    """Return whether w is a convolution's, with more than 4 channels in and out.
 
-    The first and the last of a network of images have at most 4 on one side: grey, or
-    colours and opacity.
+    The first convolution of a network of images has at most 4 in, the last at most 4
+    out: grey, or colours and opacity.
     """
     return w.ndim == 4 and min(w.shape[:2]) > 4
 
@@ -94,9 +94,9 @@ def is_hidden(w):
 def orthogonal(G):
     """Return the matrix G with all its singular values made (nearly) 1.
 
-    (G G^T + d I)^(-1/2) G, by the eigenvectors of G G^T: s becomes s / sqrt(s^2 + d). d
-    is 1e-5 times the square of the largest, so that only those below 0.003 of it, which
-    are noise, stay small. A G of zeros stays one.
+    (G G^T + d I)^(-1/2) G, by the eigenvectors of G G^T: a singular value s becomes
+    s / sqrt(s^2 + d), where d is 1e-5 times the square of the largest. Those below
+    0.003 of the largest stay small, as they are noise. A G of zeros stays zeros.
 
     >>> orthogonal(np.array([[3.0, 0.0, 0.0], [0.0, 0.0, -4.0]])).round(2) + 0.0
     array([[ 1.,  0.,  0.],
@@ -105,7 +105,7 @@ def orthogonal(G):
     if len(G) > G.shape[1]:
         return orthogonal(G.T).T
     values, vectors = np.linalg.eigh((G @ G.T).astype(np.float64))
-    # tiny: zeros, as the first gradients behind a last layer of zeros are, divide by it
+    # tiny: else 0 / 0 for a G of zeros, as behind a last layer of zeros at the start
     damped = np.maximum(values, 0) + 1e-5 * values[-1] + np.finfo(np.float32).tiny
     return ((vectors / np.sqrt(damped)) @ vectors.T).astype(G.dtype) @ G
 
@@ -117,8 +117,9 @@ class EMA:
     """An exponential moving average of the parameters: less noisy than the last ones.
 
     average = d average + (1 - d) w, d = min(decay, (1 + k) / (10 + k)) at update k =
-    0, 1, ...: early on the horizon is a ninth of the run so far, so that a short run
-    forgets its start (as TensorFlow's ExponentialMovingAverage does with num_updates).
+    0, 1, ... At first the horizon 1 / (1 - d) is about a ninth of the updates so far,
+    so a short run forgets its start (as TensorFlow's ExponentialMovingAverage does with
+    num_updates).
 
     >>> w = {"w": np.zeros(1)}
     >>> ema = EMA(w)
@@ -133,7 +134,7 @@ class EMA:
         self.average = {name: w.copy() for name, w in params.items()}
 
     def update(self):
-        """Take the parameters' present values into the average."""
+        """Add the parameters' present values to the average."""
         decay = min(self.decay, (1 + self.k) / (10 + self.k))
         self.k += 1
         for name, w in self.params.items():
@@ -141,10 +142,10 @@ class EMA:
 
 
 def learning_rate(step, steps, peak, warmup):
-    """Return the rate at a step: up in a line over `warmup` steps, then a cosine to 0.
+    """Return the learning rate: it rises linearly for `warmup` steps, then falls to 0.
 
-    step runs 0..steps-1. Cosine decay: Loshchilov, Hutter 2016, arXiv 1608.03983, Eq.
-    5.
+    It falls as a cosine (Loshchilov, Hutter 2016, arXiv 1608.03983, Eq. 5). step runs
+    0..steps - 1.
 
     >>> [learning_rate(step, 100, 1.0, 10) for step in (0, 9, 55)]
     [0.1, 1.0, 0.5]

@@ -2,9 +2,14 @@
 
     x_t = a x_0 + b eps,  v = a eps - b x_0        a = sqrt(alpha_bar_t)
                                                    b = sqrt(1 - alpha_bar_t)
-So (x_t, v) is (x_0, eps) turned by an angle, and any one of eps, x0 and v gives the
-others once x_t is known. Only the loss differs: the error of x0 is b / a times that of
-eps, the error of v is 1 / a times. v: Salimans, Ho 2022, arXiv 2202.00512, Appendix D.
+(x_t, v) is (x_0, eps) rotated by an angle, and with x_t any one of eps, x0 and v gives
+the other two. Only the loss differs. In terms of the error of x0_hat,
+
+    (eps_hat - eps)^2 = SNR (x0_hat - x0)^2          SNR = a^2 / b^2
+    (v_hat - v)^2 = (SNR + 1) (x0_hat - x0)^2        SNR + 1 = 1 / (1 - alpha_bar_t)
+
+so a loss of eps neglects noisy times, where SNR is near 0, while a loss of v weighs
+each time by 1 or more. Salimans, Ho 2022, arXiv 2202.00512, section 4 and Appendix D.
 
 Shapes: x0, xt, eps, output are equal, (N, ...); t an int or (N,).
 """

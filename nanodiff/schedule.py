@@ -5,8 +5,10 @@
     alpha_bar_t      = alpha_1 alpha_2 ... alpha_t
 
 x_0 is data and t runs 1..T, so every table has length T + 1, with beta[0] = 0 and
-alpha_bar[0] = 1. Tables are float64; results have the dtype of the images. Ho, Jain,
-Abbeel 2020 (DDPM), arXiv 2006.11239, section 2.
+alpha_bar[0] = 1. Results have the dtype of the images, tables are float64: computed in
+float32, 1 - alpha_bar_1 = 1e-4 (T = 1000) would be wrong by 1.7e-4 of its value, over
+1,000 times float32's rounding. Ho, Jain, Abbeel 2020 (DDPM), arXiv 2006.11239, section
+2.
 
 Shapes: images (N, ...); t an int, or (N,) with one time for each image.
 """
@@ -19,12 +21,12 @@ VISIBLE = 2e-3  # alpha_bar above this at T leaves a signal that the eye can see
 
 
 class Schedule:
-    """The tables that follow from beta, the only one that is chosen.
+    """A noise schedule: beta, which is chosen, and the tables that follow from it.
 
     beta: the T values for t = 1..T, each inside (0, 1), the last may be 1; or the whole
     table of T + 1 values that starts with 0. Raises ValueError otherwise. Warns if
-    alpha_bar[T] is over 0.002: then x_T is not noise, and sampling starts from what
-    training never saw.
+    alpha_bar[T] is over 0.002: then x_T still holds signal in training, but a sampler
+    starts from noise without any.
 
     Attributes, each read-only, float64 and of length T + 1:
     beta        variance of the noise that step t adds
@@ -73,7 +75,7 @@ def linear(T):
     """Return the linear schedule, beta from 0.1 / T to 20 / T.
 
     DDPM section 4 has beta from 0.0001 to 0.02 at T = 1000; scaling it by 1000 / T
-    leaves x_T the same noise at every T. Raises ValueError for T <= 20, where beta
+    keeps alpha_bar_T below 0.0001 at every T. Raises ValueError for T <= 20, where beta
     would reach 1.
 
     >>> float(linear(1000).beta[1000])
@@ -86,7 +88,7 @@ def linear(T):
 
 
 def cosine(T, offset=0.008):
-    """Return the cosine schedule, which destroys the image more evenly.
+    """Return the cosine schedule: alpha_bar falls as a squared cosine.
 
     alpha_bar_t = f(t) / f(0), f(t) = cos^2(pi/2 (t/T + offset) / (1 + offset)),
     and beta at most 0.999. Nichol, Dhariwal 2021, arXiv 2102.09672, Eq. 17. Raises
@@ -106,8 +108,8 @@ def quadratic(T):
 
     beta_t from 0.85 / T to 12 / T, whose roots rise in equal steps (latent diffusion,
     Rombach et al. 2021, arXiv 2112.10752; their T is 1000). Raises ValueError for
-    T <= 12, where beta would reach 1. It leaves more signal at T than `linear` does,
-    and warns of it.
+    T <= 12, where beta would reach 1. It leaves more signal at T than `linear` does, so
+    it warns.
 
     >>> import warnings
     >>> with warnings.catch_warnings():
@@ -140,11 +142,11 @@ def sigmoid(T, start=-3.0, end=3.0):
 
 
 def zero_terminal(schedule):
-    """Return the schedule rescaled so that alpha_bar_T = 0: x_T is noise and no more.
+    """Return the schedule rescaled so that alpha_bar_T = 0: x_T is pure noise.
 
     sqrt(alpha_bar) is shifted by its last value and stretched to start where it did:
-    Lin et al. 2023, arXiv 2305.08891, Algorithm 1. At T the noise then says nothing
-    about x_0: predict v or x0 instead of eps, from which x0_hat is undefined there.
+    Lin et al. 2023, arXiv 2305.08891, Algorithm 1. At T, where x_T = eps, a model of
+    eps gives no x0_hat: use a model of v or x0.
 
     >>> zero_terminal(linear(100)).alpha_bar[[1, 100]].round(6).tolist()
     [0.999, 0.0]
@@ -176,8 +178,8 @@ def q_sample(schedule, x0, t, eps):
     """Return x_t: the data x0 after t steps of noise, in one jump.
 
     x_t = sqrt(alpha_bar_t) x0 + sqrt(1 - alpha_bar_t) eps, DDPM Eq. 4. eps is standard
-    normal, of x0's shape. t is an int or (N,) integers in 0..T; anything else, shapes
-    that differ, or integer images, raise ValueError.
+    normal, of x0's shape. Raises ValueError if t is not an int or (N,) integers in
+    0..T, if shapes differ, or if x0 or eps are not floats.
 
     >>> q_sample(linear(100), np.ones((2, 3)), 0, np.zeros((2, 3))).tolist()
     [[1.0, 1.0, 1.0], [1.0, 1.0, 1.0]]

@@ -1,18 +1,32 @@
-"""Hypothesis for compiled code: no deadline, and the same examples on every run."""
+"""Hypothesis: no deadline, the same examples on every run, shrinking where it is quick.
+
+A failing example is shrunk to the smallest one that still fails, except in the files
+whose properties run compiled loops: there each trial of a new shape takes too long.
+"""
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 
-settings.register_profile(
-    "nanodiff",
-    deadline=None,  # the first call compiles
+COMPILED = ["test_gradcheck", "test_layers", "test_trained", "test_unet"]
+
+COMMON = settings(
+    deadline=None,  # the first call may compile
     derandomize=True,
     max_examples=25,
-    phases=[Phase.explicit, Phase.generate],  # shrinking compiled code takes for ever
     suppress_health_check=[HealthCheck.too_slow],
+    phases=[Phase.explicit, Phase.generate],
 )
+settings.register_profile("compiled", COMMON)
+settings.register_profile("nanodiff", COMMON, phases=[*COMMON.phases, Phase.shrink])
 settings.load_profile("nanodiff")
+
+
+def pytest_collectstart(collector):
+    """Load a file's profile before the file: `given` keeps the one that it finds."""
+    if isinstance(collector, pytest.Module):
+        compiled = collector.path.stem in COMPILED
+        settings.load_profile("compiled" if compiled else "nanodiff")
 
 
 @pytest.fixture

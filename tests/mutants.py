@@ -31,6 +31,12 @@ MUTANTS = [
     ("schedule", "np.sqrt(alpha_bar_prev) * beta / (1 - alpha_bar)",
      "np.sqrt(alpha_bar) * beta / (1 - alpha_bar)",
      "DDPM Eq. 7 copied with alpha_bar_t for alpha_bar_{t-1}"),
+    # what is predicted
+    ("prediction", "times(signal, eps) - times(noise, x0)", "times(signal, eps) + times(noise, x0)",
+     "the sign of v"),
+    ("prediction", "x0_hat = times(signal, xt) - times(noise, output)",
+     "x0_hat = times(noise, xt) - times(signal, output)",
+     "signal and noise exchanged where v is taken apart"),
     # DDPM
     ("ddpm", "np.sqrt(at(schedule.beta, t, xt)) * (beta_tilde > 0)",
      "np.sqrt(at(schedule.beta, t, xt))", "labml, Burak599: noise at the last step"),
@@ -58,6 +64,9 @@ MUTANTS = [
      "lucidrains #53, #65: x0_hat clipped and eps_hat left as it was"),
     ("ddim", "return xs if z is None else xs + times(sigma, z)", "return xs",
      "eta takes noise away and adds none"),
+    # Heun
+    ("heun", "if s > 0:", "if s > schedule.T:",
+     "the slope at the far end never computed: Euler's method"),
     # guidance and latents
     ("guidance", "return given + given.dtype.type(w)", "return free + given.dtype.type(w)",
      "diffusers' guidance_scale, which is 1 + w, taken for the w of the paper"),
@@ -65,6 +74,19 @@ MUTANTS = [
      "lucidrains, labml: a straight line between latents, here on one side"),
     ("respace", "1 - alpha_bar[1:] / alpha_bar[:-1]", "schedule.beta[times[1:]]",
      "the betas of the times that are kept, as if no time had been left out"),
+    # the exact world and the bound
+    ("exact", "return signal / (signal + 1 - schedule.alpha_bar)",
+     "return signal / (signal + 1)", "the floor of the loss for x_t whose noise has variance 1"),
+    ("exact", "added * (t > 1)", "added", "labml, Burak599, in closed form: noise at the last step"),
+    ("likelihood", "0.5 * (ratio - 1 - np.log(ratio) +", "0.5 * (ratio - 1 +",
+     "the KL of two Gaussians without the logarithm of their variances"),
+    ("likelihood", "    table[1:] = schedule.beta_tilde[1:] + weight**2 * unknown",
+     "    table[1:] = schedule.beta_tilde[1:] + weight * unknown",
+     "a deviation where a variance belongs"),
+    # gradients
+    ("gradcheck", "dy = rng.standard_normal(layer.forward(*inputs).shape)",
+     "dy = np.ones(layer.forward(*inputs).shape)",
+     "dy of ones: a norm of one channel a group passes with a backward pass of zero"),
     # training
     ("train", "rng.integers(1, T + 1, size", "rng.integers(1, T, size",
      "minDiffusion: t drawn from 1..T-1, sampling starts at T"),

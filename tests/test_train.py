@@ -5,7 +5,7 @@ import pytest
 
 from nanodiff import checkpoint
 from nanodiff.optim import EMA, OPTIMIZERS, Adam, Muon
-from nanodiff.prediction import split
+from nanodiff.prediction import KINDS, split, target
 from nanodiff.schedule import linear
 from nanodiff.train import Recipe, train
 from nanodiff.unet import UNet
@@ -38,13 +38,14 @@ def losses(parts, recipe, first=0, stop=None, n=8):
     return found
 
 
-def test_the_first_loss_is_the_mean_square_of_eps():
-    parts = run()
-    found = losses(parts, Recipe(1, 8, warmup=0))
+@pytest.mark.parametrize("predicts", KINDS)
+def test_the_first_loss_is_the_mean_square_of_the_target(predicts):
+    schedule, (x0, _) = linear(50), images(8)
+    found = losses(run(), Recipe(1, 8, warmup=0, predicts=predicts))
     rng = run()["rng"]  # the same state as before training: repeat its draws
-    rng.integers(8, size=8), rng.integers(1, 51, size=8)
-    eps = rng.standard_normal((8, 1, 4, 4))
-    np.testing.assert_allclose(found[0], np.mean(eps**2), rtol=1e-6)
+    i, t = rng.integers(8, size=8), rng.integers(1, 51, size=8)
+    want = target(schedule, x0[i], t, rng.standard_normal((8, 1, 4, 4)), predicts)
+    np.testing.assert_allclose(found[0], np.mean(want**2), rtol=1e-6)
 
 
 class Recorder:
