@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 
-COMPILED = ["test_gradcheck", "test_layers", "test_trained", "test_unet"]
+COMPILED = ["test_fast", "test_gradcheck", "test_layers", "test_trained", "test_unet"]
 
 COMMON = settings(
     deadline=None,  # the first call may compile

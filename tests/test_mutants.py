@@ -25,7 +25,7 @@ FOLDER = Path(nanodiff.__file__).parent
 FRESH = [
     "schedule", "prediction", "ddpm", "ddim", "heun", "exact", "likelihood", "optim",
     "self_conditioning", "train", "checkpoint", "unet", "data", "viz", "guidance",
-    "latent", "respace", "gradcheck",
+    "latent", "respace", "gradcheck", "plain",
 ]  # fmt: skip
 JUDGES = {  # the test files of which one must fail
     "schedule": ["schedule", "samplers", "exact"],
@@ -42,6 +42,7 @@ JUDGES = {  # the test files of which one must fail
     "latent": ["latent"],
     "respace": ["respace"],
     "unet": ["unet"],
+    "plain": ["plain"],
     "gradcheck": ["gradcheck"],
     "data": ["files"],
     "viz": ["files"],
