@@ -10,9 +10,12 @@ from nanodiff.schedule import Schedule, cosine, linear, q_sample
 from nanodiff.trained import pretrained
 from nanodiff.unet import UNet
 
+__version__ = "0.1.0"
+
 __all__ = [
     "Schedule",
     "UNet",
+    "__version__",
     "cosine",
     "data",
     "ddim",

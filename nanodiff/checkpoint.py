@@ -6,6 +6,7 @@ nothing. What is stored is what `train` needs to go on bit for bit, and its sett
 
 import json
 import os
+import re
 import zipfile
 import zlib
 from pathlib import Path
@@ -13,7 +14,17 @@ from types import SimpleNamespace
 
 import numpy as np
 
-FORMAT = "nanodiff checkpoint 1"
+FORMAT = "nanodiff checkpoint 2"
+OF_VERSION_0_1 = "nanodiff checkpoint 1"
+# The layers of its U-Net and their paths now, for the number i of the old name (1 if it
+# has none) in a network of n + 1 levels.
+RENAMED = {
+    "pool": lambda i, n: f"downs.{i - 1}.pool",
+    "down": lambda i, n: f"downs.{i - 2}",
+    "mid": lambda i, n: f"middle.{i - 1}",
+    "grow": lambda i, n: f"ups.{n - i}.grow",
+    "up": lambda i, n: f"ups.{n - i}",
+}
 GROUPS = ("params", "average", "m", "v")
 _DAMAGED = (ValueError, KeyError, OSError, EOFError, AttributeError, TypeError)
 _DAMAGED += (IndexError, zipfile.BadZipFile, zlib.error)
@@ -52,7 +63,8 @@ def write(path, arrays):
 def load(path):
     """Return a checkpoint's params, average, m, v (dicts of arrays), step and config.
 
-    It also has adam_k, ema_k and rng, for `restore`. Raises FileNotFoundError, or
+    It also has adam_k, ema_k and rng, for `restore`. One of version 0.1 has the paths
+    that its arrays have now. Raises FileNotFoundError, or
     ValueError if the file is cut short, damaged or not a checkpoint.
     """
     path = Path(path)
@@ -62,7 +74,8 @@ def load(path):
         with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
             about = json.loads(file["about"].item())
             arrays = {name: file[name] for name in file.files if name != "about"}
-        if about.pop("format") != FORMAT:
+        version = about.pop("format")
+        if version not in (FORMAT, OF_VERSION_0_1):
             raise ValueError("another format")
         found = SimpleNamespace(**about, **{group: {} for group in GROUPS})
         for key, array in arrays.items():
@@ -70,11 +83,29 @@ def load(path):
             getattr(found, group)[name] = array
         if not found.params.keys() == found.average.keys() == found.m.keys():
             raise ValueError("arrays are missing")
+        if version == OF_VERSION_0_1 and "mid.conv1.w" in found.params:  # a U-Net's
+            for group in GROUPS:
+                setattr(found, group, renamed(getattr(found, group)))
     except _DAMAGED as error:
         raise ValueError(
             f"path is {str(path)!r}, expected a whole {FORMAT!r} file ({error})"
         ) from error
     return found
+
+
+def renamed(arrays):
+    """Return the arrays of a U-Net of version 0.1 under the paths that they have now.
+
+    >>> list(renamed({"conv_in.w": 0, "pool1.w": 1, "mid2.conv1.b": 2, "up1.skip.w": 3}))
+    ['conv_in.w', 'downs.0.pool.w', 'middle.1.conv1.b', 'ups.0.skip.w']
+    """
+    pattern = re.compile(rf"({'|'.join(RENAMED)})(\d*)\.(.*)")
+    parts = {name: pattern.fullmatch(name) for name in arrays}
+    n = len({part[2] for part in parts.values() if part and part[1] == "up"})
+    return {
+        f"{RENAMED[part[1]](int(part[2] or 1), n)}.{part[3]}" if part else name: array
+        for (name, part), array in zip(parts.items(), arrays.values(), strict=True)
+    }
 
 
 def restore(found, *, model, optimizer, ema, rng):
