@@ -96,8 +96,8 @@ def load(path):
 def renamed(arrays):
     """Return the arrays of a U-Net of version 0.1 under the paths that they have now.
 
-    >>> list(renamed({"conv_in.w": 0, "pool1.w": 1, "mid2.conv1.b": 2, "up1.skip.w": 3}))
-    ['conv_in.w', 'downs.0.pool.w', 'middle.1.conv1.b', 'ups.0.skip.w']
+    >>> list(renamed({"pool1.w": 1, "mid2.conv1.b": 2, "up1.conv1.w": 3}))
+    ['downs.0.pool.w', 'middle.1.conv1.b', 'ups.0.conv1.w']
     """
     pattern = re.compile(rf"({'|'.join(RENAMED)})(\d*)\.(.*)")
     parts = {name: pattern.fullmatch(name) for name in arrays}

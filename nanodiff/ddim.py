@@ -94,9 +94,7 @@ def _step(schedule, xt, t, s, x0_hat, eps_hat, eta, z, clip):
     return xs if z is None else xs + times(sigma, z)
 
 
-def sample(
-    model, schedule, xT, steps=50, eta=0.0, rng=None, clip=None, predicts="eps"
-):
+def sample(model, schedule, xT, steps=50, eta=0.0, rng=None, clip=None, predicts="eps"):
     """Yield (s, xs) after each step, the last of them (0, x_0).
 
     xT: standard normal, of the shape and dtype wanted. steps: how many, 1..T, or the

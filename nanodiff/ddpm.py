@@ -49,9 +49,7 @@ def _step(schedule, xt, t, x0_hat, z, variance, clip):
     return mean + times(sigma, z)
 
 
-def sample(
-    model, schedule, xT, rng, variance="beta_tilde", clip=None, predicts="eps"
-):
+def sample(model, schedule, xT, rng, variance="beta_tilde", clip=None, predicts="eps"):
     """Yield (t, xt) after each of the T steps, from (T - 1, x_{T-1}) to (0, x_0).
 
     xT: standard normal, of the shape and dtype wanted. rng: a `np.random.Generator` for

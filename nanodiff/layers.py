@@ -46,7 +46,7 @@ class Layer:
                 yield from child.walk(f"{path}.")
 
     def named_params(self):
-        """Return a dict from paths such as "downs.0.conv1.w" to the parameter arrays."""
+        """Return a dict from paths such as "downs.0.conv1.w" to parameter arrays."""
         return self._named("")
 
     def named_grads(self):

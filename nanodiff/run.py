@@ -133,9 +133,7 @@ class Run:
         """The network as `train` is to have it."""
         if not self.model.self_condition:
             return self.model
-        return WithFirstGuess(
-            self.model, self.schedule, self.recipe.predicts, self.rng
-        )
+        return WithFirstGuess(self.model, self.schedule, self.recipe.predicts, self.rng)
 
     def _parts(self):
         return {
