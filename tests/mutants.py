@@ -46,9 +46,9 @@ MUTANTS = [
     ("ddim", "[T - i * T // steps for i in range(steps)] + [0]",
      "[T - i * (T // steps) for i in range(steps)] + [0]",
      "diffusers #12633, #11347: steps of T // N end with a leap"),
-    ("ddim", "        x0_hat, eps_hat = split(schedule, xt, t, model(xt, t, *shown), predicts)\n",
+    ("ddim", "        x0_hat, eps_hat = split(schedule, xt, t, model(xt, t), predicts)\n",
      "        s = t - schedule.T // (len(times_) - 1)\n"
-     "        x0_hat, eps_hat = split(schedule, xt, t, model(xt, t, *shown), predicts)\n",
+     "        x0_hat, eps_hat = split(schedule, xt, t, model(xt, t), predicts)\n",
      "course sample_ddim: t_prev from T // n, negative where n does not divide T"),
     ("ddim", "+ times(direction, eps_hat)", "- times(direction, eps_hat)",
      "AkiRusProd: minus before the direction that points to x_t"),

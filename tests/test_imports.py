@@ -11,7 +11,7 @@ LEVEL = {
     "gradcheck": 1, "viz": 1, "guidance": 1, "latent": 1, "winograd": 1,
     "sprite_parts": 1, "sprites": 2, "optim": 2,
     "kernels": 2, "checkpoint": 2, "prediction": 2,
-    "plans": 3, "ddpm": 3, "ddim": 3, "likelihood": 3,
+    "plans": 3, "ddpm": 3, "ddim": 3, "likelihood": 3, "self_conditioning": 3,
     "strings": 4,
     "exact": 4, "heun": 4, "respace": 4, "layers": 5, "unet": 6, "evaluate": 6,
     "toy": 7, "train": 7, "trained": 7, "run": 8,

@@ -303,6 +303,23 @@ def test_blocks_of_a_weight_are_those_of_the_plan(rng):
         np.testing.assert_allclose(conv(x), expected, rtol=0, atol=1e-12)
 
 
+class Stack(Layer):
+    """Layers in a list, a tuple in it, and what is no layer beside them."""
+
+    def __init__(self, rng):
+        self.first = Linear(2, 2, rng=rng)
+        self.rest = [Linear(2, 3, rng=rng), (SiLU(), Linear(3, 2, rng=rng)), "text"]
+        self.last = Linear(2, 1, rng=rng, bias=False)
+
+
+def test_layers_in_lists_are_found_in_the_order_in_which_they_were_made(rng):
+    stack = Stack(rng)
+    names = "first.w first.b rest.0.w rest.0.b rest.1.1.w rest.1.1.b last.w"
+    assert list(stack.named_params()) == list(stack.named_grads()) == names.split()
+    assert stack.named_params()["rest.1.1.w"] is stack.rest[1][1].w
+    assert stack.cast(np.float64).rest[0].w.dtype == np.float64
+
+
 def test_a_nan_stays_visible(rng):
     x = np.full((1, 8, 4, 4), np.nan, np.float32)
     conv = Conv2d(8, 4, rng=rng)

@@ -23,7 +23,8 @@ FOLDER = Path(nanodiff.__file__).parent
 # All that is plain Python, and so quickly loaded again; the kernels stay as they are.
 FRESH = [
     "schedule", "prediction", "ddpm", "ddim", "heun", "exact", "likelihood", "optim",
-    "train", "checkpoint", "unet", "data", "viz", "guidance", "latent", "respace",
+    "self_conditioning", "train", "checkpoint", "unet", "data", "viz", "guidance",
+    "latent", "respace",
 ]  # fmt: skip
 JUDGES = {
     "schedule": ["schedule", "samplers", "exact"],
