@@ -15,9 +15,9 @@ from types import SimpleNamespace
 import numpy as np
 
 FORMAT = "nanodiff checkpoint 2"
-OF_VERSION_0_1 = "nanodiff checkpoint 1"
-# The layers of its U-Net and their paths now, for the number i of the old name (1 if it
-# has none) in a network of n + 1 levels.
+FORMAT_1 = "nanodiff checkpoint 1"
+# The layers of a U-Net in it, and their paths now: i is the number in the old name (1 if
+# it has none), in a network of n + 1 levels.
 RENAMED = {
     "pool": lambda i, n: f"downs.{i - 1}.pool",
     "down": lambda i, n: f"downs.{i - 2}",
@@ -63,9 +63,9 @@ def write(path, arrays):
 def load(path):
     """Return a checkpoint's params, average, m, v (dicts of arrays), step and config.
 
-    It also has adam_k, ema_k and rng, for `restore`. One of version 0.1 has the paths
-    that its arrays have now. Raises FileNotFoundError, or
-    ValueError if the file is cut short, damaged or not a checkpoint.
+    It also has adam_k, ema_k and rng, for `restore`. The arrays of a U-Net in format 1
+    get the paths that they have now. Raises FileNotFoundError, or ValueError if the
+    file is cut short, damaged or not a checkpoint.
     """
     path = Path(path)
     if not path.is_file():
@@ -75,7 +75,7 @@ def load(path):
             about = json.loads(file["about"].item())
             arrays = {name: file[name] for name in file.files if name != "about"}
         version = about.pop("format")
-        if version not in (FORMAT, OF_VERSION_0_1):
+        if version not in (FORMAT, FORMAT_1):
             raise ValueError("another format")
         found = SimpleNamespace(**about, **{group: {} for group in GROUPS})
         for key, array in arrays.items():
@@ -83,7 +83,7 @@ def load(path):
             getattr(found, group)[name] = array
         if not found.params.keys() == found.average.keys() == found.m.keys():
             raise ValueError("arrays are missing")
-        if version == OF_VERSION_0_1 and "mid.conv1.w" in found.params:  # a U-Net's
+        if version == FORMAT_1 and "mid.conv1.w" in found.params:  # a U-Net's
             for group in GROUPS:
                 setattr(found, group, renamed(getattr(found, group)))
     except _DAMAGED as error:
@@ -94,18 +94,21 @@ def load(path):
 
 
 def renamed(arrays):
-    """Return the arrays of a U-Net of version 0.1 under the paths that they have now.
+    """Return the arrays of a U-Net in format 1 under the paths that they have now.
 
     >>> list(renamed({"pool1.w": 1, "mid2.conv1.b": 2, "up1.conv1.w": 3}))
     ['downs.0.pool.w', 'middle.1.conv1.b', 'ups.0.conv1.w']
     """
-    pattern = re.compile(rf"({'|'.join(RENAMED)})(\d*)\.(.*)")
-    parts = {name: pattern.fullmatch(name) for name in arrays}
-    n = len({part[2] for part in parts.values() if part and part[1] == "up"})
-    return {
-        f"{RENAMED[part[1]](int(part[2] or 1), n)}.{part[3]}" if part else name: array
-        for (name, part), array in zip(parts.items(), arrays.values(), strict=True)
-    }
+    n = len({name.split(".")[0] for name in arrays if re.match(r"up\d", name)})
+
+    def now(name):
+        part = re.fullmatch(rf"({'|'.join(RENAMED)})(\d*)\.(.*)", name)
+        if part is None:
+            return name
+        layer, i, rest = part.groups()
+        return f"{RENAMED[layer](int(i or 1), n)}.{rest}"
+
+    return {now(name): array for name, array in arrays.items()}
 
 
 def restore(found, *, model, optimizer, ema, rng):

@@ -108,8 +108,8 @@ def build(params, about):
 def settings(about):
     """Return T, the schedule's name and parameters, settings of unet and recipe.
 
-    Raises ValueError if one of them is missing in the dict, but for the parameters: in
-    version 0.1 no run had any.
+    Raises ValueError if one of them is missing in the dict, but for the parameters:
+    earlier runs had none.
     """
     about = {"schedule_parameters": {}} | about
     names = "T", "schedule", "schedule_parameters", "unet", "recipe"

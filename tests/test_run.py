@@ -118,7 +118,7 @@ def test_the_parameters_of_a_schedule_go_where_the_run_goes(digits, tmp_path):
         np.testing.assert_array_equal(schedule.beta, beta)
 
 
-# All arrays of a U-Net of version 0.1 with three levels and two middle blocks.
+# All arrays of a U-Net with three levels and two middle blocks, as in format 1.
 OF_A_BLOCK = [
     f"{layer}.{w}" for layer, names in (
         ("norm1", ("gamma", "beta")), ("conv1", "wb"), ("modulate", "wb"),
@@ -138,8 +138,8 @@ OLD_NAMES = [
 ]  # fmt: skip
 
 
-def as_version_0_1(path, run):
-    """Write a checkpoint's file again, as version 0.1 wrote it."""
+def as_format_1(path, run):
+    """Write a checkpoint's file again, in format 1."""
     old = dict(zip(run.model.named_params(), OLD_NAMES, strict=True))
     with np.load(path) as file:
         about, arrays = json.loads(file["about"].item()), dict(file)
@@ -151,14 +151,14 @@ def as_version_0_1(path, run):
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "muon"])
-def test_a_checkpoint_of_version_0_1_is_read_and_resumed(digits, tmp_path, optimizer):
+def test_a_checkpoint_of_format_1_is_read_and_resumed(digits, tmp_path, optimizer):
     more = SMALL | {"channels": [8, 8, 8], "middle": 2}
     run = Run(Recipe(4, 2, warmup=0, optimizer=optimizer), 25, seed=3, **more)
     path, old = tmp_path / "run.npz", tmp_path / "old.npz"
     with pytest.raises(SystemExit):
         run.learn(*digits, path, 1, interrupted_at(1))
     old.write_bytes(path.read_bytes())
-    as_version_0_1(old, run)
+    as_format_1(old, run)
     found = trained.pretrained(old).network.named_params()
     for name, average in run.ema.average.items():
         np.testing.assert_array_equal(found[name], average)
