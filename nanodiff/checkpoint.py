@@ -16,7 +16,7 @@ import numpy as np
 
 FORMAT = "nanodiff checkpoint 2"
 FORMAT_1 = "nanodiff checkpoint 1"
-# The layers of a U-Net in it, and their paths now: i is the number in the old name (1 if
+# The layers of a U-Net in it, and their paths now: i is the number in the name (1 if
 # it has none), in a network of n + 1 levels.
 RENAMED = {
     "pool": lambda i, n: f"downs.{i - 1}.pool",

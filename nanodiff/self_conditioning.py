@@ -22,19 +22,20 @@ class WithLastGuess:
     """A network for samplers, model(xt, t, context): it remembers its last guess.
 
     network: a callable (xt, t, context, x0_hat), where x0_hat may be None. It is shown
-    the x0_hat of its last output: as the output says, before a sampler clips it.
-    predicts: what the network says, "eps", "x0" or "v".
+    the x0_hat of its output at the call before, as `split` computes it: a sampler may
+    clip its own x0_hat later, this one is not clipped. predicts: what the network says,
+    "eps", "x0" or "v".
 
-    A call belongs to the run of the call before if t is lower, for every image, and if
+    A call continues the run of the call before if t is lower, for every image, and if
     the shape and dtype of xt and the values of the context are the same. Any other call
-    begins a run, with no guess: so does T after a run that was left half way, and the
-    second call at the same t, as Heun's method makes one.
+    begins a run and is shown no guess: the first call after a run that was left half
+    way, every call of `ddim.invert`, and the second call at the same t, so that every
+    other call of Heun's method has no guess.
 
-    Each Python thread has a memory of its own. Within a thread, runs that take turns
-    with different contexts are shown no guess at all; with equal ones, or none, they
-    are shown each other's: give each of such runs a wrapper of its own, which costs
-    nothing. What asks about many x_t of one x_0 without being a sampler, such as a loss
-    or a bound, asks `network`.
+    Each Python thread has its own memory. Runs that take turns in one thread are shown
+    no guess if their contexts differ. If they do not, each is shown the guess of the
+    other, which is wrong: give each run its own wrapper. A loss or a bound, which is
+    that of a function of xt and t, is taken of `network`.
 
     >>> from nanodiff.schedule import linear
     >>> def network(xt, t, context, x0_hat):

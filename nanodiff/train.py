@@ -119,10 +119,10 @@ def _batch(images, context, T, recipe, rng):
 
 
 def _gradient(error):
-    """dL/doutput of the loss that is learned from, L = mean error^2.
+    """dL/doutput, of the loss L = mean error^2.
 
-    A weight of the loss, of each image by its t, belongs here: `train` yields the
-    plain mean, so that losses of different weights can be compared.
+    A weight of the loss, one for each image, would be a factor here. `train` yields the
+    mean without it, so that the losses of different weights can be compared.
     """
     return 2 / error.size * error
 

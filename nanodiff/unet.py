@@ -192,16 +192,16 @@ class UNet(Layer):
         """Return eps_hat, shape and dtype of xt.
 
         t: an int, or (N,) with one time for each image. context: (N, context_features),
-        or None; zeros are no context either. x0_hat: the network's guess of the step
-        before, of xt's shape, or None. Raises ValueError if H or W is not divisible by
-        2^(levels - 1), if a shape or dtype does not fit, or for an x0_hat without
-        self_condition.
+        or None; zeros are no context either. x0_hat: the network's own guess, of xt's
+        shape, or None (see `self_conditioning`). Raises ValueError if H or W is not
+        divisible by 2^(levels - 1), if a shape or dtype does not fit, or for an x0_hat
+        without self_condition.
         """
         t, context = self._checked(xt, t, context, x0_hat)
         emb = self.embed(t, context)
         h, skips = self.conv_in(xt), []
         self.shown = x0_hat is not None
-        if self.shown:
+        if x0_hat is not None:
             h = self.conv_x0(x0_hat, h)
         for block in self.downs:
             skips.append(h)
