@@ -148,28 +148,16 @@ class UNet(Layer):
     """
 
     def __init__(
-        self,
-        image_channels=1,
-        context_features=0,
-        channels=(32, 64, 64),
-        features=128,
-        groups=8,
-        middle=1,
-        self_condition=False,
-        *,
-        rng,
-    ):
+        self, image_channels=1, context_features=0, channels=(32, 64, 64), features=128,
+        groups=8, middle=1, self_condition=False, *, rng,
+    ):  # fmt: skip
         if not isinstance(middle, int) or middle < 1:
             raise ValueError(f"middle is {middle!r}, expected an integer above 0")
         self.config = {
-            "image_channels": image_channels,
-            "context_features": context_features,
-            "channels": list(channels),
-            "features": features,
-            "groups": groups,
-            "middle": middle,
-            "self_condition": self_condition,
-        }
+            "image_channels": image_channels, "context_features": context_features,
+            "channels": list(channels), "features": features, "groups": groups,
+            "middle": middle, "self_condition": self_condition,
+        }  # fmt: skip
         self.self_condition, sizes = self_condition, (features, groups)
         self.embed = Embedding(features, context_features, rng=rng)
         self.conv_in = Conv2d(image_channels, channels[0], rng=rng)
