@@ -203,7 +203,7 @@ def test_inversion_is_shown_no_guess(rng):
     assert network.shown() == [None] * 4
 
 
-def test_a_bound_of_the_network_differs_from_one_that_sees_other_noises(rng):
+def test_a_bound_of_the_network_is_shown_no_guess_and_one_of_the_model_is(rng):
     # L_t may not know the x_{t+1} of the same x_0: that is why `network` is there
     network, model = wrapped()
     x0 = rng.standard_normal((2, 2))

@@ -16,6 +16,7 @@ from nanodiff.guidance import guide
 from nanodiff.prediction import KINDS, split
 from nanodiff.run import Run
 from nanodiff.schedule import linear
+from nanodiff.self_conditioning import WithLastGuess
 from nanodiff.train import Recipe
 from nanodiff.unet import UNet
 from tests.strategies import seeds
@@ -102,6 +103,13 @@ def test_a_file_of_the_package_is_small_and_says_how_it_was_made(name):
         if option in about.get("recipe", {}):
             value = about["recipe"][option]
             assert f"--{option} {value}" in about["command"]
+
+
+def test_the_model_shows_the_network_its_guess_if_it_was_trained_for_it():
+    digits, sprites = trained.pretrained("mnist"), trained.pretrained("sprites")
+    assert isinstance(digits.model, WithLastGuess)
+    assert digits.model.network is digits.network and digits.network.self_condition
+    assert sprites.model is sprites.network and not sprites.network.self_condition
 
 
 def test_twenty_digits_of_the_package_are_read_as_asked():
