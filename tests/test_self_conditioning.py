@@ -161,18 +161,16 @@ def test_runs_that_take_turns_each_with_its_own_wrapper_are_as_alone(rng):
 
 
 def test_threads_that_take_turns_are_as_alone(rng):
-    # a barrier before each call: all threads are always at the same step
+    # a barrier before each call: the guesses of all threads are there by then
     network, barrier, found = Network(), threading.Barrier(4), {}
-    xTs = rng.standard_normal((4, 3, 2))
+    model, xTs = WithLastGuess(network, SCHEDULE), rng.standard_normal((4, 3, 2))
 
-    def in_step(*inputs):
+    def in_step(xt, t):
         barrier.wait(timeout=60)
-        return network(*inputs)
-
-    model = WithLastGuess(in_step, SCHEDULE)
+        return model(xt, t)
 
     def work(i):
-        found[i] = last(ddim.sample(model, SCHEDULE, xTs[i], 10))
+        found[i] = last(ddim.sample(in_step, SCHEDULE, xTs[i], 10))
 
     threads = [threading.Thread(target=work, args=(i,)) for i in range(4)]
     for thread in threads:
