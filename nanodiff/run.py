@@ -130,7 +130,7 @@ class Run:
         draw(self)
 
     def _learner(self):
-        """The network as `train` is to have it."""
+        """The network, shown its own guess if it has self-conditioning."""
         if not self.model.self_condition:
             return self.model
         return WithFirstGuess(self.model, self.schedule, self.recipe.predicts, self.rng)

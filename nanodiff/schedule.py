@@ -186,7 +186,9 @@ def named(name, T, **parameters):
         raise ValueError(f"schedule is {name!r}, expected one of {list(NAMED)}")
     _, *known = inspect.signature(NAMED[name]).parameters
     for parameter in parameters.keys() - known:
-        raise ValueError(f"schedule {name!r} has {known}, not {parameter!r}")
+        raise ValueError(
+            f"schedule {name!r} has no {parameter!r}, expected one of {known}"
+        )
     return NAMED[name](T, **parameters)
 
 

@@ -227,9 +227,9 @@ def test_bad_input_is_named():
     for offset in (-0.1, 1.1):
         with pytest.raises(ValueError, match=f"offset is {offset}, expected 0..1"):
             cosine(10, offset)
-    with pytest.raises(ValueError, match=r"'cosine' has \['offset'\], not 'start'"):
+    with pytest.raises(ValueError, match=r"'cosine' has no 'start', .*\['offset'\]"):
         named("cosine", 10, start=1.0)
-    with pytest.raises(ValueError, match=r"'linear' has \[\], not 'offset'"):
+    with pytest.raises(ValueError, match="'linear' has no 'offset', expected"):
         named("linear", 50, offset=0.1)
     with pytest.raises(ValueError, match="schedule is 'steep', expected one of"):
         named("steep", 50)
