@@ -94,7 +94,7 @@ def test_digits_are_scored_and_mixed(tmp_path):
     ("sample_mnist", "--model nowhere.npz", "path is 'nowhere.npz', expected a check"),
     ("train_mnist", "--schedule steep", "--schedule: schedule is 'steep', expected"),
     ("train_mnist", "--schedule cosine offset", "'offset', expected such as offset="),
-    ("train_mnist", "--schedule cosine start=1", "'cosine' has no 'start', expected one"),
+    ("train_mnist", "--schedule cosine start=1", "'cosine' has no 'start', expected"),
 ])  # fmt: skip
 def test_bad_options_are_named(script, options, words):
     result = python(ROOT / f"examples/{script}.py", *options.split())
