@@ -52,6 +52,25 @@ class TorchEmbedding(nn.Module):
         return F.silu(emb + self.context(context))
 
 
+class TorchDown(TorchResBlock):
+    def __init__(self, c_in, c_out, features, groups):
+        super().__init__(c_in, c_out, features, groups)
+        self.pool = nn.Conv2d(c_in, c_in, 3, stride=2, padding=1)
+
+    def forward(self, x, emb):
+        return super().forward(self.pool(x), emb)
+
+
+class TorchUp(TorchResBlock):
+    def __init__(self, c_in, c_out, features, groups):
+        super().__init__(c_out, c_out, features, groups)
+        self.grow = nn.Conv2d(c_in, c_out, 3, padding=1)
+
+    def forward(self, x, skip, emb):
+        h = self.grow(F.interpolate(x, scale_factor=2.0))
+        return super().forward(h + skip, emb)
+
+
 class TorchUNet(nn.Module):
     """The mirror of a UNet with a context and one middle block, and its weights."""
 
@@ -60,17 +79,13 @@ class TorchUNet(nn.Module):
         config = unet.config
         channels, groups = config["channels"], config["groups"]
         features, C = config["features"], config["image_channels"]
-        self.levels = len(channels)
+        sizes, levels = (features, groups), list(itertools.pairwise(channels))
         self.embed = TorchEmbedding(features, config["context_features"])
         self.conv_in = nn.Conv2d(C, channels[0], 3, padding=1)
-        for i, (c, wider) in enumerate(itertools.pairwise(channels), 2):
-            self.add_module(f"pool{i - 1}", nn.Conv2d(c, c, 3, stride=2, padding=1))
-            self.add_module(f"down{i}", TorchResBlock(c, wider, features, groups))
-        self.mid = TorchResBlock(channels[-1], channels[-1], features, groups)
-        for i in range(self.levels - 1, 0, -1):
-            c, wider = channels[i - 1 : i + 1]
-            self.add_module(f"grow{i}", nn.Conv2d(wider, c, 3, padding=1))
-            self.add_module(f"up{i}", TorchResBlock(c, c, features, groups))
+        self.downs = nn.ModuleList(TorchDown(c, wider, *sizes) for c, wider in levels)
+        middle = TorchResBlock(channels[-1], channels[-1], *sizes)
+        self.middle = nn.ModuleList([middle])
+        self.ups = nn.ModuleList(TorchUp(wider, c, *sizes) for c, wider in levels[::-1])
         self.norm_out = nn.GroupNorm(groups, channels[0])
         self.conv_out = nn.Conv2d(channels[0], C, 3, padding=1)
         mine = dict(self.named_parameters())
@@ -84,13 +99,12 @@ class TorchUNet(nn.Module):
         """eps_hat, from xt, `time_features(t)` and the context."""
         emb = self.embed(features, context)
         h, skips = self.conv_in(xt), []
-        for i in range(1, self.levels):
+        for block in self.downs:
             skips.append(h)
-            h = getattr(self, f"down{i + 1}")(getattr(self, f"pool{i}")(h), emb)
-        h = self.mid(h, emb)
-        for i in range(self.levels - 1, 0, -1):
-            h = getattr(self, f"grow{i}")(F.interpolate(h, scale_factor=2.0))
-            h = getattr(self, f"up{i}")(h + skips[i - 1], emb)
+            h = block(h, emb)
+        h = self.middle[0](h, emb)
+        for block in self.ups:
+            h = block(h, skips.pop(), emb)
         return self.conv_out(F.silu(self.norm_out(h)))
 
 

@@ -58,12 +58,11 @@ def options():
 def draw(found, xT, labels, kind, knob, steps, rng):
     """Digits of these labels from xT; kind, knob: a value of SAMPLERS."""
     model = guide(found.model, data.one_hot(labels))
-    how = {"clip": 1.0, "self_condition": found.model.self_condition}
     if kind == "ddim":
-        loop = ddim.sample(model, found.schedule, xT, steps, knob, rng, **how)
+        loop = ddim.sample(model, found.schedule, xT, steps, knob, rng, clip=1.0)
     else:
         model, schedule = respace(model, found.schedule, steps)
-        loop = ddpm.sample(model, schedule, xT, rng, knob, **how)
+        loop = ddpm.sample(model, schedule, xT, rng, knob, clip=1.0)
     *_, (_, x0) = loop
     return x0
 
@@ -152,7 +151,7 @@ def main():
     xT = rng.standard_normal((args.n, 1, 28, 28)).astype(np.float32)
     settings = {
         "n": args.n, "seed": args.seed, "all digits": args.data is not None,
-        "weights": checksum(found.model), "judge": checksum(card.judge),
+        "weights": checksum(found.network), "judge": checksum(card.judge),
     }  # fmt: skip
     cells, pictures = begin(path, settings)
     draw(found, xT[:100], card.labels[:100], "ddim", 0.0, 2, rng)  # loads the kernels

@@ -46,10 +46,8 @@ def last(loop, calls, name):
 
 def sample(found, labels, xT, steps):
     """DDIM's steps from xT to digits of these labels."""
-    return ddim.sample(
-        guide(found.model, data.one_hot(labels)), found.schedule, xT, steps,
-        clip=1.0, self_condition=found.model.self_condition,
-    )  # fmt: skip
+    model = guide(found.model, data.one_hot(labels))
+    return ddim.sample(model, found.schedule, xT, steps, clip=1.0)
 
 
 def consistency(found, labels, xT, steps, path):
@@ -79,12 +77,12 @@ def arcs(found, labels, xT, stops, calls, out):
 def inversion(found, steps, path):
     """Ten real digits to x_T and back, in more and more steps.
 
-    Without self-conditioning: a step up can then be read backwards, for it depends on
-    its x_t and t alone.
+    By the network alone, without self-conditioning: a step up can then be read
+    backwards, for it depends on its x_t and t alone.
     """
     images, labels = data.mnist("test")
     first = [int(np.argmax(labels == digit)) for digit in range(10)]
-    x0, model = images[first], guide(found.model, data.one_hot(np.arange(10)))
+    x0, model = images[first], guide(found.network, data.one_hot(np.arange(10)))
     made = {"real": x0}
     for S in steps:
         xT = last(ddim.invert(model, found.schedule, x0, S), S, "to x_T")

@@ -36,8 +36,11 @@ def options():
 
 
 def network(found, labels):
-    """A trained network as a model of the noise, for images of these labels."""
-    model = guide(found.model, data.one_hot(labels))
+    """A trained network as a model of the noise, for images of these labels.
+
+    It is not shown its last guess: the bound is one of a function of x_t and t.
+    """
+    model = guide(found.network, data.one_hot(labels))
     return lambda xt, t: model(xt.astype(np.float32), t)
 
 

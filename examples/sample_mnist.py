@@ -66,12 +66,11 @@ def main():
     xT = rng.standard_normal((n, 1, 28, 28)).astype(np.float32)
     T = found.schedule.T
     calls = args.steps or (min(50, T) if args.sampler == "ddim" else T)
-    how = {"clip": 1.0, "self_condition": found.model.self_condition}
     if args.sampler == "ddim":
-        loop = ddim.sample(model, found.schedule, xT, calls, args.eta, rng, **how)
+        loop = ddim.sample(model, found.schedule, xT, calls, args.eta, rng, clip=1.0)
     else:
         model, schedule = respace(model, found.schedule, calls)
-        loop = ddpm.sample(model, schedule, xT, rng, **how)
+        loop = ddpm.sample(model, schedule, xT, rng, clip=1.0)
     *_, (_, x0) = tqdm(loop, args.sampler, calls)
     viz.save_sheet(args.out, x0, columns=len(args.columns))
     print(f"made {args.out}")

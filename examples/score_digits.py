@@ -46,7 +46,7 @@ def options():
 def main():
     args = options()
     found = trained.pretrained(args.model)
-    own = found.model.self_condition and not args.without_guess
+    network = found.network if args.without_guess else found.model
     card = ScoreCard.of_mnist(trained.judge(), args.n, args.data, args.seed)
     rng = np.random.default_rng(args.seed)
     xT = rng.standard_normal((args.n, 1, 28, 28)).astype(np.float32)
@@ -57,10 +57,8 @@ def main():
         bar = tqdm(total=args.n, desc=f"w = {w:g}", leave=False)
 
         def make(xT, labels, w=w, bar=bar):
-            model = guide(found.model, data.one_hot(labels), w)
-            *_, (_, x0) = ddim.sample(
-                model, found.schedule, xT, args.steps, clip=1.0, self_condition=own
-            )
+            model = guide(network, data.one_hot(labels), w)
+            *_, (_, x0) = ddim.sample(model, found.schedule, xT, args.steps, clip=1.0)
             bar.update(len(x0))
             return x0
 

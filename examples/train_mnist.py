@@ -17,7 +17,7 @@ from nanodiff.guidance import guide
 from nanodiff.optim import OPTIMIZERS
 from nanodiff.prediction import KINDS
 from nanodiff.run import Run
-from nanodiff.schedule import NAMED
+from nanodiff.schedule import NAMED, named
 from nanodiff.train import Recipe
 
 
@@ -33,7 +33,9 @@ def options():
     add("--optimizer", choices=OPTIMIZERS, default="muon", help="moves the weights")
     add("--lr", type=float, default=2e-3, help="peak learning rate")
     add("--T", type=int, default=500, help="steps of noise")
-    add("--schedule", choices=NAMED, default="linear", help="of the noise")
+    add("--schedule", nargs="+", default=["linear"], metavar="WORD",
+        help=f"of the noise: one of {', '.join(NAMED)}, and its parameters, such as "
+        "cosine offset=0.02 or sigmoid start=-2 end=4")  # fmt: skip
     add("--channels", type=int, nargs="+", default=[32, 64, 64], help="of each level")
     add("--middle", type=int, help="blocks at the coarsest level; with --start, at "
         "least as many as it has; None: 1, or as many")  # fmt: skip
@@ -58,7 +60,24 @@ def options():
             parser.error(f"--{name} is that of the run that --start goes on from")
     if args.quick:
         args.steps, args.batch, args.T, args.every = 8, 8, 25, 4
+    try:
+        args.schedule = schedule_of(args.schedule)
+        named(args.schedule[0], args.T, **args.schedule[1])
+    except ValueError as error:
+        parser.error(f"--schedule: {error}")
     return args
+
+
+def schedule_of(words):
+    """The name and the parameters of words such as cosine offset=0.02."""
+    parameters = {}
+    for word in words[1:]:
+        parameter, _, value = word.partition("=")
+        try:
+            parameters[parameter] = float(value)
+        except ValueError:
+            raise ValueError(f"{word!r}, expected such as offset=0.02") from None
+    return words[0], parameters
 
 
 def begin(args):
@@ -75,7 +94,7 @@ def begin(args):
         found = trained.pretrained(args.start)
         return Run.beginning_with(found, recipe, seed=args.seed, **more)
     return Run(
-        recipe, args.T, args.schedule,
+        recipe, args.T, *args.schedule,
         seed=args.seed, context_features=10, channels=args.channels, **more,
     )  # fmt: skip
 
@@ -83,14 +102,13 @@ def begin(args):
 def draw(run, out, rows=4):
     """Write the loss curve, a sheet by each sampler, and a film, with EMA weights."""
     found, rng = run.trained(), np.random.default_rng(0)
-    own = found.model.self_condition
     T, S = found.schedule.T, min(50, found.schedule.T)
     labels = np.tile(np.arange(10), rows)  # a column for each digit
     model = guide(found.model, data.one_hot(labels))
     xT = rng.standard_normal((len(labels), 1, 28, 28)).astype(np.float32)
-    steps = ddim.sample(model, found.schedule, xT, S, clip=1.0, self_condition=own)
+    steps = ddim.sample(model, found.schedule, xT, S, clip=1.0)
     frames = [xT] + [xt for _, xt in tqdm(steps, "DDIM", S, leave=False)]
-    steps = ddpm.sample(model, found.schedule, xT, rng, clip=1.0, self_condition=own)
+    steps = ddpm.sample(model, found.schedule, xT, rng, clip=1.0)
     *_, (_, x0) = tqdm(steps, "DDPM", T, leave=False)
     viz.save_loss(out / "loss.png", run.losses)
     viz.save_sheet(out / "ddim.png", frames[-1], columns=10)

@@ -51,11 +51,8 @@ def options():
 def sample(found, context, steps, w=0.0):
     """Sprites of these contexts, by DDIM: the frames, the last of them finished."""
     xT = np.random.default_rng(1).standard_normal((len(context), 3, 16, 16))
-    model = guide(found.model, context, w)
-    loop = ddim.sample(
-        model, found.schedule, xT.astype(np.float32), steps,
-        clip=1.0, self_condition=found.model.self_condition,
-    )  # fmt: skip
+    xT, model = xT.astype(np.float32), guide(found.model, context, w)
+    loop = ddim.sample(model, found.schedule, xT, steps, clip=1.0)
     return [xt for _, xt in tqdm(loop, "DDIM", steps, leave=False)]
 
 

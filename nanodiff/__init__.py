@@ -15,17 +15,19 @@ from nanodiff.unet import UNet
 READING_ORDER = (
     ("The ideas",
      ("schedule", "prediction", "ddpm", "ddim", "heun", "respace", "guidance", "latent",
-      "self_conditioning", "exact", "likelihood", "laws")),
+      "self_conditioning", "exact", "likelihood")),
     ("The network", ("plain", "engine", "layers", "unet", "toy", "gradcheck")),
     ("The desk: data and pictures", ("data", "viz", "sprite_parts", "sprites")),
     ("Learning", ("optim", "train", "checkpoint", "evaluate", "trained", "run")),
     ("For speed only, skip at first", ("fast",)),
 )  # fmt: skip
+__version__ = "0.1.0"
 
 __all__ = [
     "READING_ORDER",
     "Schedule",
     "UNet",
+    "__version__",
     "cosine",
     "data",
     "ddim",

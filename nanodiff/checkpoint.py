@@ -6,6 +6,7 @@ nothing. What is stored is what `train` needs to go on bit for bit, and its sett
 
 import json
 import os
+import re
 import zipfile
 import zlib
 from pathlib import Path
@@ -13,7 +14,17 @@ from types import SimpleNamespace
 
 import numpy as np
 
-FORMAT = "nanodiff checkpoint 1"
+FORMAT = "nanodiff checkpoint 2"
+FORMAT_1 = "nanodiff checkpoint 1"
+# The layers of a U-Net in it, and their paths now: i is the number in the name (1 if
+# it has none), in a network of n + 1 levels.
+RENAMED = {
+    "pool": lambda i, n: f"downs.{i - 1}.pool",
+    "down": lambda i, n: f"downs.{i - 2}",
+    "mid": lambda i, n: f"middle.{i - 1}",
+    "grow": lambda i, n: f"ups.{n - i}.grow",
+    "up": lambda i, n: f"ups.{n - i}",
+}
 GROUPS = ("params", "average", "m", "v")
 _DAMAGED = (ValueError, KeyError, OSError, EOFError, AttributeError, TypeError)
 _DAMAGED += (IndexError, zipfile.BadZipFile, zlib.error)
@@ -52,8 +63,9 @@ def write(path, arrays):
 def load(path):
     """Return a checkpoint's params, average, m, v (dicts of arrays), step and config.
 
-    It also has adam_k, ema_k and rng, for `restore`. Raises FileNotFoundError, or
-    ValueError if the file is cut short, damaged or not a checkpoint.
+    It also has adam_k, ema_k and rng, for `restore`. The arrays of a U-Net in format 1
+    get the paths that they have now. Raises FileNotFoundError, or ValueError if the
+    file is cut short, damaged or not a checkpoint.
     """
     path = Path(path)
     if not path.is_file():
@@ -62,7 +74,8 @@ def load(path):
         with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
             about = json.loads(file["about"].item())
             arrays = {name: file[name] for name in file.files if name != "about"}
-        if about.pop("format") != FORMAT:
+        version = about.pop("format")
+        if version not in (FORMAT, FORMAT_1):
             raise ValueError("another format")
         found = SimpleNamespace(**about, **{group: {} for group in GROUPS})
         for key, array in arrays.items():
@@ -70,11 +83,32 @@ def load(path):
             getattr(found, group)[name] = array
         if not found.params.keys() == found.average.keys() == found.m.keys():
             raise ValueError("arrays are missing")
+        if version == FORMAT_1 and "mid.conv1.w" in found.params:  # a U-Net's
+            for group in GROUPS:
+                setattr(found, group, renamed(getattr(found, group)))
     except _DAMAGED as error:
         raise ValueError(
             f"path is {str(path)!r}, expected a whole {FORMAT!r} file ({error})"
         ) from error
     return found
+
+
+def renamed(arrays):
+    """Return the arrays of a U-Net in format 1 under the paths that they have now.
+
+    >>> list(renamed({"pool1.w": 1, "mid2.conv1.b": 2, "up1.conv1.w": 3}))
+    ['downs.0.pool.w', 'middle.1.conv1.b', 'ups.0.conv1.w']
+    """
+    n = len({name.split(".")[0] for name in arrays if re.match(r"up\d", name)})
+
+    def now(name):
+        part = re.fullmatch(rf"({'|'.join(RENAMED)})(\d*)\.(.*)", name)
+        if part is None:
+            return name
+        layer, i, rest = part.groups()
+        return f"{RENAMED[layer](int(i or 1), n)}.{rest}"
+
+    return {now(name): array for name, array in arrays.items()}
 
 
 def restore(found, *, model, optimizer, ema, rng):

@@ -95,19 +95,13 @@ def _step(schedule, xt, t, s, x0_hat, eps_hat, eta, z, clip):
     return xs if z is None else xs + times(sigma, z)
 
 
-def sample(
-    model, schedule, xT, steps=50, eta=0.0, rng=None, clip=None, predicts="eps",
-    self_condition=False,
-):  # fmt: skip
+def sample(model, schedule, xT, steps=50, eta=0.0, rng=None, clip=None, predicts="eps"):
     """Yield (s, xs) after each step, the last of them (0, x_0).
 
     xT: standard normal, of the shape and dtype wanted. steps: how many, 1..T, or the
     times themselves, a strictly falling list that ends in 0. eta, clip: see `step`.
     rng: a `np.random.Generator`, needed if eta > 0. predicts: what the model says,
-    "eps", "x0" or "v". self_condition: whether to call model(xt, t, x0_hat) from the
-    second step on, with the x0_hat of the step before (Chen et al. 2022, arXiv
-    2208.04202, Algorithm 2): a network trained for it corrects its own guess. Raises
-    ValueError, at once, if any of these does not fit.
+    "eps", "x0" or "v". Raises ValueError, at once, if any of these does not fit.
 
     >>> from nanodiff.schedule import linear
     >>> zero = lambda xt, t: 0 * xt
@@ -120,17 +114,13 @@ def sample(
     if eta > 0 and rng is None:
         raise ValueError(f"rng is None, expected a Generator, as eta is {eta}")
     check_kind(predicts)
-    return _sample(
-        model, schedule, xT, times_, eta, rng, clip, predicts, self_condition
-    )
+    return _sample(model, schedule, xT, times_, eta, rng, clip, predicts)
 
 
-def _sample(model, schedule, xt, times_, eta, rng, clip, predicts, self_condition):
-    shown = ()
+def _sample(model, schedule, xt, times_, eta, rng, clip, predicts):
     for t, s in pairwise(times_):
         z = rng.standard_normal(xt.shape).astype(xt.dtype) if eta > 0 else None
-        x0_hat, eps_hat = split(schedule, xt, t, model(xt, t, *shown), predicts)
-        shown = (x0_hat,) if self_condition else ()
+        x0_hat, eps_hat = split(schedule, xt, t, model(xt, t), predicts)
         xt = _step(schedule, xt, t, s, x0_hat, eps_hat, eta, z, clip)
         yield s, xt
 

@@ -50,17 +50,12 @@ def _step(schedule, xt, t, x0_hat, z, variance, clip):
     return mean + times(sigma, z)
 
 
-def sample(
-    model, schedule, xT, rng, variance="beta_tilde", clip=None, predicts="eps",
-    self_condition=False,
-):  # fmt: skip
+def sample(model, schedule, xT, rng, variance="beta_tilde", clip=None, predicts="eps"):
     """Yield (t, xt) after each of the T steps, from (T - 1, x_{T-1}) to (0, x_0).
 
     xT: standard normal, of the shape and dtype wanted. rng: a `np.random.Generator` for
     the added noise. variance, clip: see `step`. predicts: what the model says, "eps",
-    "x0" or "v". self_condition: whether to call model(xt, t, x0_hat) from the second
-    step on, with the x0_hat of the step before; see `ddim.sample`. The first step
-    raises ValueError if one of them does not fit.
+    "x0" or "v". The first step raises ValueError if one of them does not fit.
 
     >>> from nanodiff.schedule import linear
     >>> rng = np.random.default_rng(0)
@@ -68,10 +63,9 @@ def sample(
     >>> [t for t, xt in sample(zero, linear(25), np.ones((1, 2)), rng)][-3:]
     [2, 1, 0]
     """
-    xt, shown = xT, ()
+    xt = xT
     for t in range(schedule.T, 0, -1):
         z = rng.standard_normal(xt.shape).astype(xt.dtype)
-        x0_hat, _ = split(schedule, xt, t, model(xt, t, *shown), predicts)
-        shown = (x0_hat,) if self_condition else ()
+        x0_hat, _ = split(schedule, xt, t, model(xt, t), predicts)
         xt = _step(schedule, xt, t, x0_hat, z, variance, clip)
         yield t - 1, xt

@@ -21,9 +21,8 @@ def guide(network, context, w=0.0):
     image: one-hot, or a mixture such as half a 3 and half an 8; a row of zeros is no
     context. w: 0 is no guidance; 1 to 3 gives clearer pictures with less variety, -1
     ignores the context. The two halves go through the network as one batch; with w = 0
-    there is one half only. model(xt, t, x0_hat) hands on an x0_hat, to both (see
-    `ddim.sample`). Raises ValueError for a context without rows of features or a w that
-    is not a finite number, and later for an xt of another N.
+    there is one half only. Raises ValueError for a context without rows of features or
+    a w that is not a finite number, and later for an xt of another N.
 
     >>> def network(xt, t, context):
     ...     return xt + context[:, :1]
@@ -37,16 +36,14 @@ def guide(network, context, w=0.0):
     if np.ndim(w) or not np.isfinite(w):
         raise ValueError(f"w is {w!r}, expected a finite number")
 
-    def model(xt, t, x0_hat=None):
-        shown = () if x0_hat is None else (x0_hat,)
+    def model(xt, t):
         if len(xt) != len(context):
             raise ValueError(f"xt has {len(xt)} rows, expected {len(context)}")
         if w == 0:
-            return network(xt, t, context, *shown)
+            return network(xt, t, context)
         both = np.concatenate([context, np.zeros_like(context)])
         t = t if np.ndim(t) == 0 else np.concatenate([t, t])
-        xt, *shown = (np.concatenate([x, x]) for x in (xt, *shown))
-        given, free = np.split(network(xt, t, both, *shown), 2)
+        given, free = np.split(network(np.concatenate([xt, xt]), t, both), 2)
         return given + given.dtype.type(w) * (given - free)
 
     return model

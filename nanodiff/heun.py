@@ -4,8 +4,14 @@ With y = x / sqrt(alpha_bar) and sigma = sqrt(1 / alpha_bar - 1), DDIM (eta = 0)
 Euler's method on dy / dsigma = eps_hat (Song, Meng, Ermon 2020, arXiv 2010.02502, Eq.
 14). Heun's method takes the mean of the slopes at both ends of a step (Karras et al.
 2022, arXiv 2206.00364, Algorithm 1): two network calls, an error that falls as the
-inverse square of the number of steps. The last step is to t = 0, where no network has
-been trained: Karras takes Euler's, here the slope goes on as it last changed.
+inverse square of the number of steps.
+
+    y_s = y_t + (sigma_s - sigma_t) (slope_t + slope_s) / 2
+
+slope_t is eps_hat at y_t, slope_s at Euler's y_s. At s = 0 no network has been trained.
+Karras takes Euler's step there; here slope_s is extrapolated from the step before, over
+which the slope changed at a rate of (slope_s - slope_t) / (sigma_s - sigma_t). If it is
+the only step, it is Euler's.
 
 Shapes: xt (N, ...). `model(xt, t)` is any callable.
 """
@@ -50,13 +56,13 @@ def _sample(model, schedule, xt, times_, predicts):
         xt = times(np.sqrt(schedule.alpha_bar[t]), y)
         return split(schedule, xt, t, model(xt, t), predicts)[1]
 
-    y, bend = times(1 / np.sqrt(schedule.alpha_bar[times_[0]]), xt), 0 * xt
+    y, rate = times(1 / np.sqrt(schedule.alpha_bar[times_[0]]), xt), 0 * xt
     for t, s in pairwise(times_):
-        h, first = sigma[s] - sigma[t], slope(y, t)
+        h, slope_t = sigma[s] - sigma[t], slope(y, t)
         if s > 0:
-            last = slope(y + times(h, first), s)
+            slope_s = slope(y + times(h, slope_t), s)
         else:
-            last = first + times(h, bend)
-        y = y + times(h / 2, first + last)
-        bend = times(1 / h, last - first)
+            slope_s = slope_t + times(h, rate)
+        y = y + times(h / 2, slope_t + slope_s)
+        rate = times(1 / h, slope_s - slope_t)
         yield s, times(np.sqrt(schedule.alpha_bar[s]), y)

@@ -19,7 +19,8 @@ from nanodiff.engine import functions
 class Layer:
     """What every layer has: parameters by name, gradients by name, a dtype.
 
-    A composite's children are its attributes that are layers, in order of assignment.
+    A composite's children are its attributes that are layers, or lists of layers, in
+    order of assignment.
 
     >>> layer = Linear(3, 2, rng=np.random.default_rng(0))
     >>> {name: w.shape for name, w in layer.named_params().items()}
@@ -42,12 +43,12 @@ class Layer:
     def walk(self, prefix=""):
         """Yield (prefix, layer) for this layer and all below it, as they were made."""
         yield prefix, self
-        for name, child in vars(self).items():
-            if isinstance(child, Layer):
-                yield from child.walk(f"{prefix}{name}.")
+        for name, value in vars(self).items():
+            for path, child in _layers_in(value, prefix + name):
+                yield from child.walk(f"{path}.")
 
     def named_params(self):
-        """Return a dict from paths such as "down1.conv1.w" to the parameter arrays."""
+        """Return a dict from paths such as "downs.0.conv1.w" to parameter arrays."""
         return self._named("")
 
     def named_grads(self):
@@ -245,6 +246,15 @@ class GroupNorm(Layer):
         np.sum(dshift, axis=0, out=self.dbeta)
         dmodulation = np.concatenate([dscale, dshift], axis=1)
         return (dx, dmodulation) if modulated else dx
+
+
+def _layers_in(value, path):
+    """Yield (path, layer) for a layer, or for each of a list or tuple of them."""
+    if isinstance(value, Layer):
+        yield path, value
+    elif isinstance(value, list | tuple):
+        for i, item in enumerate(value):
+            yield from _layers_in(item, f"{path}.{i}")
 
 
 def _expect(array, name, shape, dtype):

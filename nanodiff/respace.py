@@ -30,4 +30,4 @@ def respace(model, schedule, steps):
     times = np.array(falling(steps, schedule.T)[::-1])
     alpha_bar = schedule.alpha_bar[times]
     short = Schedule(1 - alpha_bar[1:] / alpha_bar[:-1])
-    return lambda xt, i, *shown: model(xt, times[i], *shown), short
+    return lambda xt, i: model(xt, times[i]), short

@@ -14,6 +14,7 @@ from tqdm import tqdm
 from nanodiff import checkpoint
 from nanodiff.optim import EMA, OPTIMIZERS
 from nanodiff.schedule import named
+from nanodiff.self_conditioning import WithFirstGuess
 from nanodiff.train import Recipe, train
 from nanodiff.trained import build, settings
 from nanodiff.unet import UNet
@@ -22,18 +23,23 @@ from nanodiff.unet import UNet
 class Run:
     """A U-Net with its optimiser, averaged weights, random numbers and losses so far.
 
-    recipe: a `Recipe`. T: steps of noise. schedule: one of `schedule.NAMED`. seed: of
-    the weights, the batches and the noise. unet: settings of the UNet. Raises
-    ValueError for a schedule of another name.
+    recipe: a `Recipe`. T: steps of noise. schedule: one of `schedule.NAMED`, with its
+    schedule_parameters, a dict such as {"offset": 0.02} for cosine. seed: of the
+    weights, the batches and the noise. unet: settings of the UNet. Raises ValueError as
+    `schedule.named` does.
 
     >>> run = Run(Recipe(steps=2, batch=1, warmup=0), T=25, seed=0, channels=[8, 8])
     >>> run.trained().schedule.T
     25
     """
 
-    def __init__(self, recipe, T, schedule="linear", *, seed, **unet):
+    def __init__(
+        self, recipe, T, schedule="linear", schedule_parameters=None, *, seed, **unet
+    ):
         self.recipe, self.schedule_name = recipe, schedule
-        self.schedule = named(schedule, T)
+        parameters = schedule_parameters or {}
+        self.schedule = named(schedule, T, **parameters)
+        self.schedule_parameters = {name: float(v) for name, v in parameters.items()}
         self.losses, self.data, self.rng = [], None, np.random.default_rng(seed)
         self.model = UNet(**unet, rng=self.rng)
         params = self.model.named_params()
@@ -48,15 +54,15 @@ class Run:
         wanted, if the recipe predicts something else than the network does, or if what
         the network was trained with is not known.
         """
-        T, schedule, unet, before = settings(found.about)
+        *noise, unet, before = settings(found.about)
         if recipe.predicts != before["predicts"]:
             raise ValueError(
                 f"recipe predicts {recipe.predicts!r}, expected what the network was "
                 f"trained for, {before['predicts']!r}"
             )
-        run = cls(recipe, T, schedule, seed=seed, **unet | more)
+        run = cls(recipe, *noise, seed=seed, **unet | more)
         params = run.model.named_params()
-        run.model.load(params | found.model.named_params())
+        run.model.load(params | found.network.named_params())
         run.ema = EMA(params)  # of these weights, not of the random ones
         return run
 
@@ -68,8 +74,8 @@ class Run:
         damaged or that `save` did not write.
         """
         found = checkpoint.load(path)
-        T, schedule, unet, recipe = settings(found.config)
-        run = cls(Recipe(**recipe), T, schedule, seed=0, **unet)
+        *noise, unet, recipe = settings(found.config)
+        run = cls(Recipe(**recipe), *noise, seed=0, **unet)
         checkpoint.restore(found, **run._parts())
         run.losses, run.data = found.config["losses"], found.config.get("data")
         return run
@@ -101,7 +107,7 @@ class Run:
             )
         self.data = data
         loop = train(
-            self.model, self.schedule, images, context, self.recipe,
+            self._learner(), self.schedule, images, context, self.recipe,
             rng=self.rng, optimizer=self.optimizer, ema=self.ema,
             first=len(self.losses),
         )  # fmt: skip
@@ -123,6 +129,12 @@ class Run:
         self.save(path)
         draw(self)
 
+    def _learner(self):
+        """The network, shown its own guess if it has self-conditioning."""
+        if not self.model.self_condition:
+            return self.model
+        return WithFirstGuess(self.model, self.schedule, self.recipe.predicts, self.rng)
+
     def _parts(self):
         return {
             "model": self.model, "optimizer": self.optimizer,
@@ -132,6 +144,7 @@ class Run:
     def _config(self):
         return {
             "T": self.schedule.T, "schedule": self.schedule_name,
+            "schedule_parameters": self.schedule_parameters,
             "unet": self.model.config, "recipe": asdict(self.recipe),
             "losses": self.losses, "data": self.data,
         }  # fmt: skip

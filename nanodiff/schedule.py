@@ -13,6 +13,7 @@ float32, 1 - alpha_bar_1 = 1e-4 (T = 1000) would be wrong by 1.7e-4 of its value
 Shapes: images (N, ...); t an int, or (N,) with one time for each image.
 """
 
+import inspect
 import warnings
 
 import numpy as np
@@ -92,12 +93,15 @@ def cosine(T, offset=0.008):
 
     alpha_bar_t = f(t) / f(0), f(t) = cos^2(pi/2 (t/T + offset) / (1 + offset)),
     and beta at most 0.999. Nichol, Dhariwal 2021, arXiv 2102.09672, Eq. 17. Raises
-    ValueError for a T below 1.
+    ValueError for a T below 1 or an offset outside 0..1.
 
     >>> cosine(4).alpha_bar.round(3).tolist()
     [1.0, 0.847, 0.494, 0.144, 0.0]
     """
     _check_T(T)
+    _check_numbers(offset=offset)
+    if not 0 <= offset <= 1:
+        raise ValueError(f"offset is {offset}, expected 0..1")
     time = np.arange(T + 1) / T
     alpha_bar = np.cos(np.pi / 2 * (time + offset) / (1 + offset)) ** 2
     return Schedule(np.minimum(1 - alpha_bar[1:] / alpha_bar[:-1], 0.999))
@@ -128,16 +132,24 @@ def sigmoid(T, start=-3.0, end=3.0):
 
     alpha_bar_t = (s(end) - s(u_t)) / (s(end) - s(start)), u_t = start + (end - start)
     t / T, s(u) = 1 / (1 + exp(-u)), and beta at most 0.999. Jabri, Fleet, Chen 2022,
-    arXiv 2212.11972. Raises ValueError unless start < end and T is at least 1.
+    arXiv 2212.11972. Raises ValueError unless T is at least 1, start and end are
+    numbers, start is below end, and the curve between them falls at every step.
 
     >>> sigmoid(4).alpha_bar.round(3).tolist()
     [1.0, 0.851, 0.5, 0.149, 0.0]
     """
     _check_T(T)
+    _check_numbers(start=start, end=end)
     if not start < end:
         raise ValueError(f"start is {start}, expected below end, which is {end}")
-    curve = 1 / (1 + np.exp(-np.linspace(start, end, T + 1)))
+    with np.errstate(over="ignore"):  # exp may be infinite: the curve is 0 there
+        curve = 1 / (1 + np.exp(-np.linspace(start, end, T + 1)))
     left = curve[-1] - curve  # alpha_bar, but for a factor: only ratios count
+    if not np.all(np.diff(left) < 0):
+        raise ValueError(
+            f"start and end are {start} and {end}, expected nearer to 0: the curve "
+            f"between them is flat to float64's rounding"
+        )
     return Schedule(np.minimum(1 - left[1:] / left[:-1], 0.999))
 
 
@@ -163,15 +175,23 @@ NAMED = {
 }  # fmt: skip
 
 
-def named(name, T):
-    """Return the schedule of a name in `NAMED`, or raise ValueError.
+def named(name, T, **parameters):
+    """Return the schedule of a name in `NAMED`, with its parameters, if it has any.
 
-    >>> named("cosine", 50).T
+    Raises ValueError for another name, a parameter that the schedule does not have, or
+    a value that it does not take.
+
+    >>> named("cosine", 50, offset=0.02).T
     50
     """
     if name not in NAMED:
         raise ValueError(f"schedule is {name!r}, expected one of {list(NAMED)}")
-    return NAMED[name](T)
+    _, *known = inspect.signature(NAMED[name]).parameters
+    for parameter in parameters.keys() - known:
+        raise ValueError(
+            f"schedule {name!r} has no {parameter!r}, expected one of {known}"
+        )
+    return NAMED[name](T, **parameters)
 
 
 def q_sample(schedule, x0, t, eps):
@@ -278,6 +298,13 @@ def times(coefficient, images):
 def _check_T(T):
     if not isinstance(T, int | np.integer) or T < 1:
         raise ValueError(f"T is {T!r}, expected an integer of at least 1")
+
+
+def _check_numbers(**parameters):
+    for name, value in parameters.items():
+        number = isinstance(value, int | float | np.integer | np.floating)
+        if not number or not np.isfinite(value):
+            raise ValueError(f"{name} is {value!r}, expected a finite number")
 
 
 def check_shapes(**arrays):

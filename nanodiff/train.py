@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nanodiff.optim import OPTIMIZERS, clip_gradients, learning_rate
-from nanodiff.prediction import KINDS, split, target
+from nanodiff.prediction import KINDS, target
 from nanodiff.schedule import q_sample
 
 
@@ -75,9 +75,6 @@ def train(model, schedule, images, context, recipe, *, rng, optimizer, ema, firs
     """Train for steps first..recipe.steps - 1, yielding (step, loss) after each.
 
     model: a network with `forward(xt, t, context)`, `backward(d_eps)`, `named_grads()`.
-    If it has a true `self_condition`, half of the steps, drawn at random, ask it twice,
-    the second time as `forward(xt, t, context, x0_hat)` with its first guess, a
-    constant in the gradient (Chen, Zhang, Hinton 2022, arXiv 2208.04202, Algorithm 1).
     images: (n, ...), about [-1, 1]; context: (n, features), or None. rng: a
     `np.random.Generator`, for the batch, t, eps and the dropped contexts. optimizer,
     ema: of the model's parameters.
@@ -95,19 +92,11 @@ def train(model, schedule, images, context, recipe, *, rng, optimizer, ema, firs
         raise ValueError(f"focus is {recipe.focus}, expected times in 1..{schedule.T}")
     grads = model.named_grads()
     for step in range(first, recipe.steps):
-        i = rng.integers(len(images), size=recipe.batch)
-        x0, t = images[i], _times(schedule.T, recipe, rng)
-        eps = rng.standard_normal(x0.shape).astype(x0.dtype)
-        given = None if context is None else _drop(context[i], recipe.drop, rng)
-
-        xt, shown = q_sample(schedule, x0, t, eps), ()
-        if getattr(model, "self_condition", False) and rng.random() < 0.5:
-            guess = model.forward(xt, t, given)
-            shown = split(schedule, xt, t, guess, recipe.predicts)[:1]  # x0_hat
-        output = model.forward(xt, t, given, *shown)
+        x0, t, eps, given = _batch(images, context, schedule.T, recipe, rng)
+        output = model.forward(q_sample(schedule, x0, t, eps), t, given)
         error = output - target(schedule, x0, t, eps, recipe.predicts)
         loss = float(np.mean(error * error))
-        model.backward(2 / error.size * error)  # of mean error^2
+        model.backward(_gradient(error))
 
         norm = clip_gradients(grads, recipe.max_norm)
         if not np.isfinite(loss) or not np.isfinite(norm):
@@ -119,6 +108,23 @@ def train(model, schedule, images, context, recipe, *, rng, optimizer, ema, firs
         optimizer.step(grads, rate)
         ema.update()
         yield step, loss
+
+
+def _batch(images, context, T, recipe, rng):
+    """x0, t, eps and the contexts of a step, or None for these."""
+    i = rng.integers(len(images), size=recipe.batch)
+    x0, t = images[i], _times(T, recipe, rng)
+    eps = rng.standard_normal(x0.shape).astype(x0.dtype)
+    return x0, t, eps, None if context is None else _drop(context[i], recipe.drop, rng)
+
+
+def _gradient(error):
+    """dL/doutput, of the loss L = mean error^2.
+
+    A weight of the loss, one for each image, would be a factor here. `train` yields the
+    mean without it, so that the losses of different weights can be compared.
+    """
+    return 2 / error.size * error
 
 
 def _times(T, recipe, rng):

@@ -15,6 +15,7 @@ from nanodiff import checkpoint
 from nanodiff.evaluate import Judge
 from nanodiff.prediction import split
 from nanodiff.schedule import Schedule, named
+from nanodiff.self_conditioning import WithLastGuess
 from nanodiff.unet import UNet
 
 FOLDER = Path(__file__).parent
@@ -54,11 +55,16 @@ class EpsUNet(UNet):
 class Pretrained:
     """model(xt, t, context) says eps_hat; schedule goes with it; about tells the rest.
 
-    about: a dict with the settings of the network and of its training, and for those of
-    the package also the command, seed, date, time and score.
+    model: what samplers and `guide` take. network: the U-Net alone, a function of xt, t
+    and context with `named_params`. It is the model, too, unless it was trained with
+    self-conditioning: then the model also shows it its last guess, which depends on the
+    calls before. So losses, bounds and inversion are taken of the network. about: a
+    dict with the settings of the network and of its training, and for those of the
+    package also the command, seed, date, time and score.
     """
 
-    model: UNet
+    model: EpsUNet | WithLastGuess
+    network: EpsUNet
     schedule: Schedule
     about: dict
 
@@ -92,18 +98,21 @@ def build(params, about):
 
     Raises ValueError if one of them is missing.
     """
-    T, schedule, unet, recipe = settings(about)
-    schedule = named(schedule, T)
-    model = EpsUNet(schedule, recipe["predicts"], **unet)
-    return Pretrained(model.load(params), schedule, about)
+    T, schedule, parameters, unet, recipe = settings(about)
+    schedule = named(schedule, T, **parameters)
+    network = EpsUNet(schedule, recipe["predicts"], **unet).load(params)
+    model = WithLastGuess(network, schedule) if network.self_condition else network
+    return Pretrained(model, network, schedule, about)
 
 
 def settings(about):
-    """Return T, the schedule's name, and those of the unet and the recipe, of a dict.
+    """Return T, the schedule's name and parameters, settings of unet and recipe.
 
-    Raises ValueError if one of them is missing.
+    Raises ValueError if one of them is missing in the dict, but for the parameters:
+    earlier runs had none.
     """
-    names = "T", "schedule", "unet", "recipe"
+    about = {"schedule_parameters": {}} | about
+    names = "T", "schedule", "schedule_parameters", "unet", "recipe"
     missing = set(names) - about.keys()
     if missing:
         raise ValueError(f"about has no {sorted(missing)}, expected those of a `Run`")

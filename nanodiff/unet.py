@@ -1,10 +1,11 @@
 """The network: a U-Net that predicts the noise in an image from time and context.
 
-    28  xt -> conv_in ------------------------------> (+) -> up1 -> norm_out -> conv_out
-    14          pool1 -> down2 ------------> (+) -> up2 -> grow1
-     7                     pool2 -> down3 -> mid -> grow2
+    28  xt -> conv_in ------------------------> ups[1] -> norm_out -> conv_out
+    14           downs[0] ---------> ups[0]
+     7               downs[1] -> middle
 
-Left: pixels a side, for MNIST. Each block also sees one embedding of t and the context.
+Left: pixels a side, for MNIST, of what each makes; an arrow to ups[i] is a skip. Each
+block also sees one embedding of t and the context.
 Composition only: every formula is in `layers.py`. After Ho, Jain, Abbeel 2020 (arXiv
 2006.11239), Appendix B, thinned out where the pixels are many: a skip is added, not
 concatenated, and leaves the finest level before any block, which saves a third of the
@@ -98,6 +99,36 @@ class ResBlock(Layer):
         return self.norm1.backward(self.conv1.backward(dh), dskip), demb
 
 
+class Down(ResBlock):
+    """A block at half the pixels a side: x is pooled first."""
+
+    def __init__(self, c_in, c_out, features, groups, *, rng):
+        self.pool = Downsample(c_in, c_in, rng=rng)
+        super().__init__(c_in, c_out, features, groups, rng=rng)
+
+    def forward(self, x, emb):  # (N, C_in, H, W) -> (N, C_out, H / 2, W / 2)
+        return super().forward(self.pool(x), emb)
+
+    def backward(self, dy, dskip):  # -> dx, demb; dskip: what else x gets, as a skip
+        dh, demb = super().backward(dy)
+        return self.pool.backward(dh, dskip), demb
+
+
+class Up(ResBlock):
+    """A block at twice the pixels a side: x grows first, and a skip is added."""
+
+    def __init__(self, c_in, c_out, features, groups, *, rng):
+        self.grow = Upsample(c_in, c_out, rng=rng)
+        super().__init__(c_out, c_out, features, groups, rng=rng)
+
+    def forward(self, x, skip, emb):  # skip as the result, (N, C_out, 2 H, 2 W)
+        return super().forward(self.grow(x, skip), emb)
+
+    def backward(self, dy):  # -> dx, dskip, demb
+        dh, demb = super().backward(dy)  # of the sum of x, grown, and the skip
+        return self.grow.backward(dh), dh, demb
+
+
 class UNet(Layer):
     """Predict the noise eps_hat in xt, at time t, given an optional context.
 
@@ -108,8 +139,10 @@ class UNet(Layer):
     the first start as the identity, so a trained network can be given more of them.
     self_condition: whether it can be shown its own last guess of x0 (Chen, Zhang,
     Hinton 2022, arXiv 2208.04202), by a convolution that starts at zero, so a trained
-    network can be given that, too. The last convolution starts at zero, so the first
-    loss is mean(eps^2). Raises ValueError if middle is not an integer above 0.
+    network can be given that, too. The last convolution starts at zero, so a new
+    network says 0 and its first loss is the mean square of its target: mean(eps^2),
+    mean(x0^2), or for v about alpha_bar + (1 - alpha_bar) mean(x0^2). Raises ValueError
+    if middle is not an integer above 0.
 
     >>> unet = UNet(context_features=10, rng=np.random.default_rng(0))
     >>> sum(w.size for w in unet.named_params().values())
@@ -117,95 +150,71 @@ class UNet(Layer):
     """
 
     def __init__(
-        self,
-        image_channels=1,
-        context_features=0,
-        channels=(32, 64, 64),
-        features=128,
-        groups=8,
-        middle=1,
-        self_condition=False,
-        *,
-        rng,
-    ):
+        self, image_channels=1, context_features=0, channels=(32, 64, 64), features=128,
+        groups=8, middle=1, self_condition=False, *, rng,
+    ):  # fmt: skip
         if not isinstance(middle, int) or middle < 1:
             raise ValueError(f"middle is {middle!r}, expected an integer above 0")
         self.config = {
-            "image_channels": image_channels,
-            "context_features": context_features,
-            "channels": list(channels),
-            "features": features,
-            "groups": groups,
-            "middle": middle,
-            "self_condition": self_condition,
-        }
-        self.levels, self.self_condition = len(channels), self_condition
+            "image_channels": image_channels, "context_features": context_features,
+            "channels": list(channels), "features": features, "groups": groups,
+            "middle": middle, "self_condition": self_condition,
+        }  # fmt: skip
+        self.self_condition, sizes = self_condition, (features, groups)
         self.embed = Embedding(features, context_features, rng=rng)
         self.conv_in = Conv2d(image_channels, channels[0], rng=rng)
         if self_condition:
             self.conv_x0 = Conv2d(image_channels, channels[0], rng=rng)
             self.conv_x0.w[...] = 0
-        for i, (c, wider) in enumerate(itertools.pairwise(channels), 2):
-            setattr(self, f"pool{i - 1}", Downsample(c, c, rng=rng))
-            setattr(self, f"down{i}", ResBlock(c, wider, features, groups, rng=rng))
-        self._add_middle(middle, channels[-1], features, groups, rng)
-        for i in range(self.levels - 1, 0, -1):
-            c, wider = channels[i - 1 : i + 1]
-            setattr(self, f"grow{i}", Upsample(wider, c, rng=rng))
-            setattr(self, f"up{i}", ResBlock(c, c, features, groups, rng=rng))
+        levels = list(itertools.pairwise(channels))
+        self.downs = [Down(c, wider, *sizes, rng=rng) for c, wider in levels]
+        c = channels[-1]
+        self.middle = [ResBlock(c, c, *sizes, rng=rng) for _ in range(middle)]
+        for block in self.middle[1:]:
+            block.conv2.w[...] = 0  # the block is the identity
+        self.ups = [Up(wider, c, *sizes, rng=rng) for c, wider in reversed(levels)]
         self.norm_out = GroupNorm(channels[0], groups, silu=True)
         self.conv_out = Conv2d(channels[0], image_channels, rng=rng)
         self.conv_out.w[...] = 0
-
-    def _add_middle(self, count, c, features, groups, rng):
-        self.middle = ["mid", *(f"mid{i}" for i in range(2, count + 1))]
-        for name in self.middle:
-            block = ResBlock(c, c, features, groups, rng=rng)
-            if name != "mid":
-                block.conv2.w[...] = 0  # the block is the identity
-            setattr(self, name, block)
 
     @turn
     def forward(self, xt, t, context=None, x0_hat=None):
         """Return eps_hat, shape and dtype of xt.
 
         t: an int, or (N,) with one time for each image. context: (N, context_features),
-        or None; zeros are no context either. x0_hat: the network's guess of the step
-        before, of xt's shape, or None. Raises ValueError if H or W is not divisible by
-        2^(levels - 1), if a shape or dtype does not fit, or for an x0_hat without
-        self_condition.
+        or None; zeros are no context either. x0_hat: the network's own guess, of xt's
+        shape, or None (see `self_conditioning`). Raises ValueError if H or W is not
+        divisible by 2^(levels - 1), if a shape or dtype does not fit, or for an x0_hat
+        without self_condition.
         """
         t, context = self._checked(xt, t, context, x0_hat)
         emb = self.embed(t, context)
         h, skips = self.conv_in(xt), []
         self.shown = x0_hat is not None
-        if self.shown:
+        if x0_hat is not None:
             h = self.conv_x0(x0_hat, h)
-        for i in range(1, self.levels):
+        for block in self.downs:
             skips.append(h)
-            h = getattr(self, f"pool{i}")(h)
-            h = getattr(self, f"down{i + 1}")(h, emb)
-        for name in self.middle:
-            h = getattr(self, name)(h, emb)
-        for i in range(self.levels - 1, 0, -1):
-            h = getattr(self, f"grow{i}")(h, skips[i - 1])
-            h = getattr(self, f"up{i}")(h, emb)
+            h = block(h, emb)
+        for block in self.middle:
+            h = block(h, emb)
+        for block in self.ups:
+            h = block(h, skips.pop(), emb)
         return self.conv_out(self.norm_out(h))
 
     @turn
     def backward(self, d_eps):
         """Write all gradients from dL/deps_hat; return (dxt, dcontext or None)."""
         dh, demb, dskips = self.norm_out.backward(self.conv_out.backward(d_eps)), 0, []
-        for i in range(1, self.levels):  # the forward pass, read upward
-            dh, de = getattr(self, f"up{i}").backward(dh)
-            dskips.append(dh)  # grow adds the skip to its result: both get dh
-            dh, demb = getattr(self, f"grow{i}").backward(dh), demb + de
-        for name in reversed(self.middle):
-            dh, de = getattr(self, name).backward(dh)
+        for block in reversed(self.ups):  # the forward pass, read upward
+            dh, dskip, de = block.backward(dh)
+            dskips.append(dskip)
             demb = demb + de
-        for i in range(self.levels - 1, 0, -1):
-            dh, de = getattr(self, f"down{i + 1}").backward(dh)
-            dh = getattr(self, f"pool{i}").backward(dh, dskips[i - 1])
+        for block in reversed(self.middle):
+            dh, de = block.backward(dh)
+            demb = demb + de
+        for block in reversed(self.downs):
+            dh, de = block.backward(dh, dskips.pop())
             demb = demb + de
         self._backward_x0(dh)
         return self.conv_in.backward(dh), self.embed.backward(demb)
@@ -219,7 +228,7 @@ class UNet(Layer):
     def _checked(self, xt, t, context, x0_hat):
         """t as an (N,) array and the context, or ValueError."""
         N, dtype = len(xt), self.conv_in.w.dtype
-        step = 2 ** (self.levels - 1)
+        step = 2 ** len(self.downs)
         if xt.ndim != 4 or xt.shape[2] % step or xt.shape[3] % step or 0 in xt.shape:
             raise ValueError(
                 f"xt has shape {xt.shape}, expected (N, C, H, W) with N > 0 and with "

@@ -52,9 +52,9 @@ MUTANTS = [
     ("ddim", "[T - i * T // steps for i in range(steps)] + [0]",
      "[T - i * (T // steps) for i in range(steps)] + [0]",
      "diffusers #12633, #11347: steps of T // N end with a leap"),
-    ("ddim", "        x0_hat, eps_hat = split(schedule, xt, t, model(xt, t, *shown), predicts)\n",
+    ("ddim", "        x0_hat, eps_hat = split(schedule, xt, t, model(xt, t), predicts)\n",
      "        s = t - schedule.T // (len(times_) - 1)\n"
-     "        x0_hat, eps_hat = split(schedule, xt, t, model(xt, t, *shown), predicts)\n",
+     "        x0_hat, eps_hat = split(schedule, xt, t, model(xt, t), predicts)\n",
      "course sample_ddim: t_prev from T // n, negative where n does not divide T"),
     ("ddim", "+ times(direction, eps_hat)", "- times(direction, eps_hat)",
      "AkiRusProd: minus before the direction that points to x_t"),
@@ -87,6 +87,8 @@ MUTANTS = [
     ("gradcheck", "dy = rng.standard_normal(layer.forward(*inputs).shape)",
      "dy = np.ones(layer.forward(*inputs).shape)",
      "dy of ones: a norm of one channel a group passes with a backward pass of zero"),
+    ("self_conditioning", "np.all(t < before) and ", "",
+     "a run begins with the last guess of the run before"),
     # training
     ("train", "rng.integers(1, T + 1, size", "rng.integers(1, T, size",
      "minDiffusion: t drawn from 1..T-1, sampling starts at T"),

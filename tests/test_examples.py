@@ -19,7 +19,8 @@ def python(*args, **environment):
 
 def test_train_resume_and_sample(tmp_path):
     script = ROOT / "examples/train_mnist.py"
-    train = [script, "--quick", "--self-condition", "--out", tmp_path]
+    noise = ["--schedule", "cosine", "offset=0.02"]
+    train = [script, "--quick", "--self-condition", *noise, "--out", tmp_path]
     result = python(*train)
     assert result.returncode == 0, result.stderr
     made = {path.name for path in tmp_path.iterdir()}
@@ -88,12 +89,15 @@ def test_digits_are_scored_and_mixed(tmp_path):
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
-@pytest.mark.parametrize("options, words", [
-    (["--digits", "12a"], "--digits is '12a', expected digits"),
-    (["--model", "nowhere.npz"], "path is 'nowhere.npz', expected a checkpoint"),
+@pytest.mark.parametrize("script, options, words", [
+    ("sample_mnist", "--digits 12a", "--digits is '12a', expected digits"),
+    ("sample_mnist", "--model nowhere.npz", "path is 'nowhere.npz', expected a check"),
+    ("train_mnist", "--schedule steep", "--schedule: schedule is 'steep', expected"),
+    ("train_mnist", "--schedule cosine offset", "'offset', expected such as offset="),
+    ("train_mnist", "--schedule cosine start=1", "'cosine' has no 'start', expected"),
 ])  # fmt: skip
-def test_bad_options_are_named(options, words):
-    result = python(ROOT / "examples/sample_mnist.py", *options)
+def test_bad_options_are_named(script, options, words):
+    result = python(ROOT / f"examples/{script}.py", *options.split())
     assert result.returncode and words in result.stderr
 
 
@@ -116,10 +120,10 @@ rng = np.random.default_rng(0)
 unet = UNet(1, 2, channels=(4, 4), features=4, groups=2, rng=rng)
 x, context = rng.standard_normal((2, 1, 4, 2)), rng.standard_normal((2, 2))
 x_mid, emb = rng.standard_normal((2, 4, 2, 2)), rng.standard_normal((2, 4))
-gradcheck(unet.mid, x_mid, emb, rng=rng)
+gradcheck(unet.middle[0], x_mid, emb, rng=rng)
 assert unet.cast(np.float32)(x.astype('f'), 3, context).dtype == np.float32
-gradcheck(unet.grow1, rng.standard_normal((1, 4, 2, 3)), rng=rng)
-gradcheck(unet.pool1, rng.standard_normal((1, 4, 3, 2)), rng=rng)
+gradcheck(unet.ups[0].grow, rng.standard_normal((1, 4, 2, 3)), rng=rng)
+gradcheck(unet.downs[0].pool, rng.standard_normal((1, 4, 3, 2)), rng=rng)
 """
     result = python("-c", code, NUMBA_DISABLE_JIT="1")
     assert result.returncode == 0, result.stderr

@@ -79,7 +79,9 @@ def test_fast_equals_plain(dtype, how, few, skips, N, C, K, H, W, seed):
         found = list(every_result(fast, x, w, b, how, seed, skips))
     finally:
         fast.FEW = before
-    for a, want in zip(found, every_result(plain, x, w, b, how, seed, skips), strict=True):
+    for a, want in zip(
+        found, every_result(plain, x, w, b, how, seed, skips), strict=True
+    ):
         assert a.dtype == dtype
         atol = TOLERANCE[dtype] * max(1, np.abs(want).max())
         np.testing.assert_allclose(a, want, rtol=0, atol=atol)
@@ -179,7 +181,9 @@ def test_eight_threads_get_the_bits_of_one(rng):
     blas = [lib["num_threads"] for lib in engine.turn.blas.info()]
 
     def call(i):
-        assert_same_bits(every_result(fast, *given[i % len(given)], 0), want[i % len(given)])
+        assert_same_bits(
+            every_result(fast, *given[i % len(given)], 0), want[i % len(given)]
+        )
 
     with ThreadPoolExecutor(8) as pool:
         assert len(list(pool.map(call, range(1000)))) == 1000

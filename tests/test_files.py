@@ -3,10 +3,12 @@
 import gzip
 import hashlib
 import struct
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+import nanodiff
 from nanodiff import checkpoint, data, viz
 from tests.test_train import run
 
@@ -34,7 +36,7 @@ def test_a_damaged_checkpoint_is_refused(path):
     for content in (whole[: len(whole) // 2], whole[:10], b"", b"PNG" * 99):
         path.write_bytes(content)
         with pytest.raises(
-            ValueError, match="expected a whole 'nanodiff checkpoint 1'"
+            ValueError, match="expected a whole 'nanodiff checkpoint 2'"
         ):
             checkpoint.load(path)
     flipped = bytearray(whole)
@@ -50,6 +52,11 @@ def test_a_foreign_npz_and_a_missing_file_are_refused(tmp_path):
         checkpoint.load(tmp_path / "other.npz")
     with pytest.raises(FileNotFoundError, match="none.npz"):
         checkpoint.load(tmp_path / "none.npz")
+
+
+def test_the_version_is_the_one_to_cite():
+    citation = (Path(__file__).parents[1] / "CITATION.cff").read_text(encoding="utf-8")
+    assert f"\nversion: {nanodiff.__version__}\n" in citation
 
 
 def test_the_subset_is_the_one_that_its_script_makes():

@@ -72,20 +72,6 @@ def test_the_halves_are_one_batch_of_the_same_images_and_times(seed, w):
         assert np.array_equal(found, want)
 
 
-@given(seeds, weights)
-def test_a_guess_of_x0_goes_to_both_halves(seed, w):
-    xt, context, t = drawn(seed)
-
-    def shown(xt, t, context, x0_hat):
-        return network(xt, t, context) + (1 + context[:, :1]) * x0_hat
-
-    def bound(xt, t, context):
-        return shown(xt, t, context, np.cos(xt))
-
-    found = guide(shown, context, w)(xt, t, np.cos(xt))
-    np.testing.assert_array_equal(found, guide(bound, context, w)(xt, t))
-
-
 @given(schedules, seeds, weights, st.sampled_from(KINDS))
 def test_to_guide_v_or_x0_is_to_guide_eps(schedule, seed, w, predicts):
     x0, context, _ = drawn(seed)

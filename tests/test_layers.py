@@ -176,6 +176,14 @@ def test_inputs_are_unchanged_and_backward_is_linear_and_repeatable(layer, shape
     np.testing.assert_array_equal(dy, dy_before)
 
 
+def test_layers_in_lists_are_found_in_the_order_in_which_they_were_made(rng):
+    stack = Stack(rng)
+    names = "first.w first.b rest.0.w rest.0.b rest.1.1.w rest.1.1.b last.w"
+    assert list(stack.named_params()) == list(stack.named_grads()) == names.split()
+    assert stack.named_params()["rest.1.1.w"] is stack.rest[1][1].w
+    assert stack.cast(np.float64).rest[0].w.dtype == np.float64
+
+
 def test_a_nan_stays_visible(rng):
     x = np.full((1, 8, 4, 4), np.nan, np.float32)
     conv = Conv2d(8, 4, rng=rng)

@@ -43,6 +43,7 @@ JUDGES = {  # the test files of which one must fail
     "respace": ["respace"],
     "unet": ["unet"],
     "plain": ["plain"],
+    "self_conditioning": ["self_conditioning"],
     "gradcheck": ["gradcheck"],
     "data": ["files"],
     "viz": ["files"],

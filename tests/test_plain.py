@@ -130,5 +130,8 @@ def test_every_float_dtype_stays_what_it_is(dtype, rng):
     y = plain.conv2d(x, w, none)
     results = [y, plain.conv2d_dx(y, w, (4, 4)), *plain.conv2d_dw(x, y, w)]
     normed = plain.group_norm(x, scale, scale, 2, 1e-5, True)
-    results += [*normed, *plain.group_norm_backward(y, x, scale, scale, *normed[1:], True)]
+    results += [
+        *normed,
+        *plain.group_norm_backward(y, x, scale, scale, *normed[1:], True),
+    ]
     assert {r.dtype for r in results} == {np.dtype(dtype)}

@@ -1,5 +1,6 @@
 """A run that Ctrl-C stopped, taken up again, ends where an unbroken one does."""
 
+import json
 import signal
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from nanodiff import checkpoint, trained
 from nanodiff.optim import Muon
 from nanodiff.run import Run
+from nanodiff.schedule import sigmoid
 from nanodiff.train import Recipe
 
 SMALL = {"channels": [4, 4], "features": 4, "groups": 2, "context_features": 2}
@@ -77,10 +79,10 @@ def test_a_run_can_begin_with_more_middle_blocks_than_the_other_had(digits, tmp_
     assert first.model(xt, t).any()
     np.testing.assert_array_equal(second.model(xt, t), first.model(xt, t))
     second.learn(*digits, path, 2, lambda run: None)
-    assert second.model.mid2.conv2.w.any()
+    assert second.model.middle[1].conv2.w.any()
     third = Run.beginning_with(second.trained(), recipe, seed=9)
     assert third.model.config["middle"] == 2 == Run.resume(path).model.config["middle"]
-    with pytest.raises(ValueError, match="'mid2.* is not a parameter here"):
+    with pytest.raises(ValueError, match="'middle.1.* is not a parameter here"):
         Run.beginning_with(second.trained(), recipe, seed=9, middle=1)
 
 
@@ -94,10 +96,78 @@ def test_a_run_can_begin_with_a_network_that_learns_to_see_its_guess(digits, tmp
     np.testing.assert_array_equal(second.model(xt, t, None, xt), first.model(xt, t))
     second.learn(*digits, path, 2, lambda run: None)
     assert second.model.conv_x0.w.any()
-    found = trained.pretrained(path).model  # as a sampler gets it
-    assert found.self_condition and (found(xt, t, None, xt) != found(xt, t)).any()
+    found = trained.pretrained(path)
+    fresh, after = found.model(xt, t), found.model(xt, t - 1)  # as a sampler asks
+    np.testing.assert_array_equal(fresh, found.network(xt, t))
+    assert (after != found.network(xt, t - 1)).any()
     third = Run.beginning_with(second.trained(), recipe, seed=9)
     assert third.model.self_condition and Run.resume(path).model.self_condition
+
+
+def test_the_parameters_of_a_schedule_go_where_the_run_goes(digits, tmp_path):
+    parameters, path = {"start": -2, "end": 4.5}, tmp_path / "run.npz"
+    run = Run(Recipe(2, 2, warmup=0), 25, "sigmoid", parameters, seed=3, **SMALL)
+    run.learn(*digits, path, 1, lambda run: None)
+    beta, found = sigmoid(25, -2, 4.5).beta, trained.pretrained(path)
+    second = Run.beginning_with(found, Recipe(2, 2, warmup=0), seed=9)
+    second.save(tmp_path / "second.npz")
+    for schedule in (
+        run.schedule, found.schedule, found.network.schedule, Run.resume(path).schedule,
+        second.schedule, trained.pretrained(tmp_path / "second.npz").schedule,
+    ):  # fmt: skip
+        np.testing.assert_array_equal(schedule.beta, beta)
+
+
+# All arrays of a U-Net with three levels and two middle blocks, as in format 1.
+OF_A_BLOCK = [
+    f"{layer}.{w}" for layer, names in (
+        ("norm1", ("gamma", "beta")), ("conv1", "wb"), ("modulate", "wb"),
+        ("norm2", ("gamma", "beta")), ("conv2", "wb"),
+    ) for w in names
+]  # fmt: skip
+OLD_NAMES = [
+    "embed.time1.w", "embed.time1.b", "embed.time2.w", "embed.time2.b",
+    "embed.context.w", "conv_in.w", "conv_in.b", "pool1.w", "pool1.b",
+    *(f"down2.{name}" for name in OF_A_BLOCK), "pool2.w", "pool2.b",
+    *(f"down3.{name}" for name in OF_A_BLOCK),
+    *(f"mid.{name}" for name in OF_A_BLOCK),
+    *(f"mid2.{name}" for name in OF_A_BLOCK), "grow2.w", "grow2.b",
+    *(f"up2.{name}" for name in OF_A_BLOCK), "grow1.w", "grow1.b",
+    *(f"up1.{name}" for name in OF_A_BLOCK),
+    "norm_out.gamma", "norm_out.beta", "conv_out.w", "conv_out.b",
+]  # fmt: skip
+
+
+def as_format_1(path, run):
+    """Write a checkpoint's file again, in format 1."""
+    old = dict(zip(run.model.named_params(), OLD_NAMES, strict=True))
+    with np.load(path) as file:
+        about, arrays = json.loads(file["about"].item()), dict(file)
+    del about["config"]["schedule_parameters"], arrays["about"]
+    about["format"] = "nanodiff checkpoint 1"
+    pairs = [(*key.split("/"), array) for key, array in arrays.items()]
+    renamed = {f"{group}/{old[name]}": array for group, name, array in pairs}
+    np.savez(path, about=np.array(json.dumps(about)), **renamed)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "muon"])
+def test_a_checkpoint_of_format_1_is_read_and_resumed(digits, tmp_path, optimizer):
+    more = SMALL | {"channels": [8, 8, 8], "middle": 2}
+    run = Run(Recipe(4, 2, warmup=0, optimizer=optimizer), 25, seed=3, **more)
+    path, old = tmp_path / "run.npz", tmp_path / "old.npz"
+    with pytest.raises(SystemExit):
+        run.learn(*digits, path, 1, interrupted_at(1))
+    old.write_bytes(path.read_bytes())
+    as_format_1(old, run)
+    found = trained.pretrained(old).network.named_params()
+    for name, average in run.ema.average.items():
+        np.testing.assert_array_equal(found[name], average)
+    resumed, whole = Run.resume(old), Run.resume(path)
+    for r in (resumed, whole):
+        r.learn(*digits, tmp_path / "end.npz", 9, lambda run: None)
+    assert resumed.losses == whole.losses and len(whole.losses) == 4
+    for name, w in whole.model.named_params().items():
+        np.testing.assert_array_equal(resumed.model.named_params()[name], w)
 
 
 def test_a_second_ctrl_c_stops_at_once_and_the_handler_is_put_back(digits, tmp_path):

@@ -161,6 +161,35 @@ def test_heun_error_falls_as_one_over_the_square_of_steps():
     assert errors[-1] < 1e-4
 
 
+@given(st.integers(21, 300).map(linear), st.data(), st.floats(-1, 1), st.floats(0.1, 2))
+def test_heun_makes_the_states_of_its_recursion(schedule, data, mean, std):
+    # data N(mean, std^2): dy / dsigma = g(sigma) (y - mean), so u = y - mean is scaled
+    times, xT = data.draw(falling_times(schedule.T)), np.array([[0.3, -1.2]])
+    sigma = [float(np.sqrt(1 / schedule.alpha_bar[t] - 1)) for t in times]
+    g = [a / (std**2 + a**2) for a in sigma]
+    u, rate = xT / np.sqrt(schedule.alpha_bar[times[0]]) - mean, 0.0
+    states = heun.sample(gaussian(schedule, mean, std), schedule, xT, times)
+    for i, (s, xs) in enumerate(states):
+        h = sigma[i + 1] - sigma[i]
+        end = g[i] * u + h * rate if s == 0 else g[i + 1] * (1 + h * g[i]) * u
+        rate = (end - g[i] * u) / h
+        u = u + h * (g[i] * u + end) / 2
+        expected = np.sqrt(schedule.alpha_bar[s]) * (u + mean)
+        assert s == times[i + 1]
+        np.testing.assert_allclose(xs, expected, rtol=1e-9, atol=1e-9)
+
+
+@given(schedules, st.data(), seeds)
+def test_a_single_step_of_heun_is_eulers_method(schedule, data, seed):
+    xT = np.random.default_rng(seed).standard_normal((2, 3))
+    t = data.draw(st.integers(1, schedule.T))
+    model = gaussian(schedule, 0.3, 0.5)
+    ((s, x0),) = heun.sample(model, schedule, xT, [t, 0])
+    expected = ddim.step(schedule, xT, t, 0, model(xT, t))
+    assert s == 0
+    np.testing.assert_allclose(x0, expected, rtol=1e-9, atol=1e-9 * abs(expected).max())
+
+
 @given(schedules, st.data(), seeds)
 def test_a_constant_eps_is_integrated_exactly_in_any_steps(schedule, data, seed):
     # y = x / a moves in a line in sigma = sqrt(1 / alpha_bar - 1), whatever the steps
@@ -207,35 +236,6 @@ def test_samplers_take_a_model_of_x0_or_v_and_make_the_same(schedule, data, kind
 
     for a, b in zip(runs(model, "eps"), runs(other, kind), strict=True):
         np.testing.assert_allclose(last(a)[1], last(b)[1], rtol=1e-7, atol=1e-7)
-
-
-@given(st.integers(21, 200).map(linear), st.data(), st.sampled_from(KINDS))
-def test_each_step_hands_its_x0_hat_to_the_next(schedule, data, kind):
-    xT, eta = np.array([[0.3, -1.2]]), data.draw(st.floats(0, 1))
-    times = data.draw(falling_times(schedule.T))
-    best, calls = gaussian(schedule, 0.4, 0.5), []
-
-    def model(xt, t, *shown):
-        x0_hat, eps_hat = split(schedule, xt, t, best(xt, t))
-        calls.append((x0_hat, shown))
-        return target(schedule, x0_hat, t, eps_hat, kind)
-
-    def runs(**kw):
-        rng = np.random.default_rng(3)
-        yield ddim.sample(model, schedule, xT, times, eta, rng, predicts=kind, **kw)
-        yield ddpm.sample(model, schedule, xT, rng, predicts=kind, **kw)
-
-    for own, without in zip(runs(self_condition=True), runs(), strict=True):
-        calls.clear()
-        found = last(own)[1]  # this model makes nothing of what it is shown
-        (x0_hat, shown), *rest = calls
-        assert shown == ()
-        for later, (shown,) in rest:
-            np.testing.assert_allclose(shown, x0_hat, rtol=1e-7, atol=1e-7)
-            x0_hat = later
-        calls.clear()
-        np.testing.assert_array_equal(found, last(without)[1])
-        assert all(shown == () for _, shown in calls)
 
 
 @given(terminal, st.floats(0, 1))

@@ -9,6 +9,7 @@ from nanodiff.schedule import (
     Schedule,
     cosine,
     linear,
+    named,
     posterior,
     predict_eps,
     predict_x0,
@@ -103,14 +104,26 @@ def test_linear_ends_in_noise_whatever_T(T):
     np.testing.assert_allclose(schedule.beta[[1, T]], [0.1 / T, 20 / T], rtol=1e-12)
 
 
-@given(st.integers(2, 1000))
-def test_cosine_is_its_formula_where_beta_is_not_clipped(T):
+@given(st.integers(2, 1000), st.floats(0, 1))
+def test_cosine_is_its_formula_where_beta_is_not_clipped(T, offset):
     time = np.arange(T + 1) / T
-    expected = np.cos((time + 0.008) / 1.008 * np.pi / 2) ** 2
+    expected = np.cos((time + offset) / (1 + offset) * np.pi / 2) ** 2
     expected /= expected[0]
-    free = cosine(T).beta < 0.999
+    schedule = cosine(T, offset)
+    free = schedule.beta < 0.999
     assert free[: T - 1].all() or T < 3
-    np.testing.assert_allclose(cosine(T).alpha_bar[free], expected[free], rtol=1e-9)
+    np.testing.assert_allclose(schedule.alpha_bar[free], expected[free], rtol=1e-9)
+    np.testing.assert_array_equal(cosine(T).beta, cosine(T, 0.008).beta)
+
+
+@given(st.integers(21, 1000), st.floats(0, 1), st.floats(-5, 0), st.floats(1, 5))
+def test_a_schedule_by_name_is_the_one_with_these_parameters(T, offset, start, end):
+    for found, want in (
+        (named("linear", T), linear(T)),
+        (named("cosine", T, offset=offset), cosine(T, offset)),
+        (named("sigmoid", T, end=end, start=start), sigmoid(T, start, end)),
+    ):
+        np.testing.assert_array_equal(found.beta, want.beta)
 
 
 @given(st.integers(1, 1000), st.floats(-5, 0), st.floats(1, 5))
@@ -203,6 +216,23 @@ def test_bad_input_is_named():
             ValueError, match="start is 3, expected below end, which is"
         ):
             sigmoid(10, 3, end)
+    for start, end in ((-1000, 3), (1000, 1001)):
+        with pytest.raises(ValueError, match=f"start and end are {start} and {end}, "):
+            sigmoid(10, start, end)
+    for value in (np.nan, np.inf, "0.1", None):
+        with pytest.raises(ValueError, match="offset is .*, expected a finite number"):
+            named("cosine", 10, offset=value)
+        with pytest.raises(ValueError, match="end is .*, expected a finite number"):
+            named("sigmoid", 10, end=value)
+    for offset in (-0.1, 1.1):
+        with pytest.raises(ValueError, match=f"offset is {offset}, expected 0..1"):
+            cosine(10, offset)
+    with pytest.raises(ValueError, match=r"'cosine' has no 'start', .*\['offset'\]"):
+        named("cosine", 10, start=1.0)
+    with pytest.raises(ValueError, match="'linear' has no 'offset', expected"):
+        named("linear", 50, offset=0.1)
+    with pytest.raises(ValueError, match="schedule is 'steep', expected one of"):
+        named("steep", 50)
     for T in (0, -1, 2.5):
         with pytest.raises(ValueError, match="expected an integer of at least 1"):
             cosine(T)

@@ -16,6 +16,7 @@ from nanodiff.guidance import guide
 from nanodiff.prediction import KINDS, split
 from nanodiff.run import Run
 from nanodiff.schedule import linear
+from nanodiff.self_conditioning import WithLastGuess
 from nanodiff.train import Recipe
 from nanodiff.unet import UNet
 from tests.strategies import seeds
@@ -104,16 +105,20 @@ def test_a_file_of_the_package_is_small_and_says_how_it_was_made(name):
             assert f"--{option} {value}" in about["command"]
 
 
+def test_the_model_shows_the_network_its_guess_if_it_was_trained_for_it():
+    digits, sprites = trained.pretrained("mnist"), trained.pretrained("sprites")
+    assert isinstance(digits.model, WithLastGuess)
+    assert digits.model.network is digits.network and digits.network.self_condition
+    assert sprites.model is sprites.network and not sprites.network.self_condition
+
+
 def test_twenty_digits_of_the_package_are_read_as_asked():
     found = trained.pretrained("mnist")
     labels = np.repeat(np.arange(10), 2)
     rng = np.random.default_rng(0)
     xT = rng.standard_normal((20, 1, 28, 28)).astype(np.float32)
     model = guide(found.model, data.one_hot(labels), w=1)
-    *_, (_, x0) = ddim.sample(
-        model, found.schedule, xT, 15,
-        clip=1.0, self_condition=found.model.self_condition,
-    )  # fmt: skip
+    *_, (_, x0) = ddim.sample(model, found.schedule, xT, 15, clip=1.0)
     _, read = look(trained.judge(), x0)
     assert (read == labels).sum() >= 19
 

@@ -63,7 +63,7 @@ def test_more_middle_blocks_start_as_the_identity(rng):
     large.load(large.named_params() | small.named_params())
     xt = rng.standard_normal((2, 2, 8, 8), dtype=np.float32)
     np.testing.assert_array_equal(large(xt, 3), small(xt, 3))
-    large.mid3.conv2.w[...] = 1
+    large.middle[2].conv2.w[...] = 1
     assert (large(xt, 3) != small(xt, 3)).any()
 
 

@@ -37,7 +37,8 @@ def main():
                 f"{path} is after step {one.step} of {steps} and has {channels} "
                 f"channels, expected a finished run and {C}"
             )
-    about = {key: found.config[key] for key in ("T", "schedule", "unet", "recipe")}
+    kept = "T", "schedule", "schedule_parameters", "unet", "recipe"
+    about = {key: found.config[key] for key in kept if key in found.config}
     about |= {key: vars(args)[key] for key in ("command", "seed", "seconds", "score")}
     about["date"] = time.strftime("%Y-%m-%d")
     path = trained.FOLDER / f"trained_{args.name}.npz"

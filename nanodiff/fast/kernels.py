@@ -124,7 +124,9 @@ def correlate_weight(x, dy, taps, dblocks, dbias, layout_x, layout_dy, frame, sc
         dy_planes, dy_work = scratch[2][thread], scratch[3][thread]
         string, dy_string = x_planes.reshape(-1), dy_planes.reshape(-1)
         size = dy_planes.shape[1]
-        for b in range(part * count // partial_sums, (part + 1) * count // partial_sums):
+        for b in range(
+            part * count // partial_sums, (part + 1) * count // partial_sums
+        ):
             first, last = b * group, min(N, (b + 1) * group)
             if last - first < group:  # clear what an earlier, longer string left behind
                 for rows in (x_planes, dy_planes, x_work, dy_work):
