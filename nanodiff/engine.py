@@ -1,4 +1,4 @@
-"""Which convolutions and norms run, those of `fast` or of `plain`, and whose turn it is.
+"""Which convolutions and norms run, those of `fast` or `plain`, and whose turn it is.
 
 `fast` if Numba can be imported, else `plain`, with a warning. `NANODIFF_PLAIN=1` in the
 environment chooses `plain`: for a debugger, or to read along. They are the same

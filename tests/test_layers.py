@@ -176,6 +176,15 @@ def test_inputs_are_unchanged_and_backward_is_linear_and_repeatable(layer, shape
     np.testing.assert_array_equal(dy, dy_before)
 
 
+class Stack(Layer):
+    """Layers in a list, a tuple in it, and what is no layer beside them."""
+
+    def __init__(self, rng):
+        self.first = Linear(2, 2, rng=rng)
+        self.rest = [Linear(2, 3, rng=rng), (SiLU(), Linear(3, 2, rng=rng)), "text"]
+        self.last = Linear(2, 1, rng=rng, bias=False)
+
+
 def test_layers_in_lists_are_found_in_the_order_in_which_they_were_made(rng):
     stack = Stack(rng)
     names = "first.w first.b rest.0.w rest.0.b rest.1.1.w rest.1.1.b last.w"

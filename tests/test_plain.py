@@ -1,4 +1,4 @@
-"""The plain sums against their definitions, and each gradient against its forward pass."""
+"""The plain sums are their definitions, and each gradient is that of its sum."""
 
 import numpy as np
 import pytest
@@ -28,7 +28,7 @@ def problems(draw):
 def test_a_convolution_is_its_sum_pixel_by_pixel(problem):
     x, w, b, (stride, up), dy = problem
     x_up = np.kron(x, np.ones((2, 2))) if up else x
-    (K, C, kernel, _), (H, W), m = w.shape, x_up.shape[2:], w.shape[2] // 2
+    (_, C, kernel, _), (H, W), m = w.shape, x_up.shape[2:], w.shape[2] // 2
     assert dy.shape[2:] == (-(-H // stride), -(-W // stride))
     y = np.zeros(dy.shape)
     for n, k, i, j in np.ndindex(y.shape):

@@ -65,8 +65,11 @@ def both_axes(formula, given, wanted, planes, pixels=None):
     >>> layout.sums == ((1, 0, RIGHT), (2, 0, BELOW), (3, 1, BELOW))
     True
     """
-    rows = {(down, right): len(planes) * i + j for i, down in enumerate(planes)
-            for j, right in enumerate(planes)}  # fmt: skip
+    rows = {
+        (down, right): len(planes) * i + j
+        for i, down in enumerate(planes)
+        for j, right in enumerate(planes)
+    }
     count = len(rows)
 
     def row(down, right):
@@ -74,11 +77,14 @@ def both_axes(formula, given, wanted, planes, pixels=None):
 
     sums = [
         (row(down, into), row(down, a), RIGHT if b is FALL else row(down, b))
-        for down in given for into, a, b in formula
-    ] + [
+        for down in given
+        for into, a, b in formula
+    ]
+    sums += [
         (row(into, right), row(a, right), BELOW if b is FALL else row(b, right))
-        for right in wanted for into, a, b in formula
-    ]  # fmt: skip
+        for right in wanted
+        for into, a, b in formula
+    ]
     if pixels is None:
         return Layout(count, sums=tuple(sums))
     phases = tuple(tuple(row(down, right) for right in pixels) for down in pixels)
