@@ -27,15 +27,6 @@ def test_any_points_make_a_correlation_and_its_gradient(points, data, seed):
     np.testing.assert_allclose(dw, np.correlate(x, dy, "valid"), **close)
 
 
-@pytest.mark.parametrize("points, m", KINDS)
-def test_lines_of_a_point_and_its_negative_differ_in_the_odd_entries_only(points, m):
-    A, _, B = matrices(points, m, 3)
-    for M in (A, B.T):
-        pairs = M[: len(points) // 2 * 2]
-        sign = (-1.0) ** np.arange(M.shape[1])
-        np.testing.assert_array_equal(pairs[1::2], sign * pairs[::2])
-
-
 @pytest.mark.parametrize("points, m, times", [(*KINDS[0], 2.5), (*KINDS[1], 6.5)])
 def test_rounding_is_as_small_as_the_file_says(points, m, times, rng):
     # 64 channels, as in the U-Net; beside the rounding of the definition

@@ -168,7 +168,7 @@ def _scratch(plan, dtype, frame, size, threads, *sides):
     """
     made = []
     for layout, channels, length in sides:
-        planes = max(channels * layout.planes, ROWS * WIDEST)  # as `untile` reads them
+        planes = max(channels * layout.planes, ROWS * WIDEST)  # as `multiply` reads
         made += [(planes, length), (WORK, layout.across * length)]
     return tuple(_aligned((threads, *shape), dtype) for shape in made)
 

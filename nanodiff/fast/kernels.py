@@ -4,12 +4,10 @@
     dw[k, m] = sum_p dy[k, p] x[offset[m] + p]         correlate_weight
 
 where m counts taps, channels, and columns of a tap: neighbours to its left and right.
-There are no edges, since zeros lie between the rows, and the innermost loop runs over
-hundreds of neighbouring pixels of a few images. What it computes at the zeros' places
-is dropped. Bare arrays, no classes, no allocation.
+What is computed in the places of the zeros is dropped. Bare arrays, no allocation.
 
 Shapes: images (n, C, H, W); planes of x (C * planes, length) and of y, for 4 channels,
-(4 * planes, length). Of taps, the offsets are (taps, M), M = channels * columns; those
+(4 * planes, length). Taps are offsets (taps, M), M = channels * columns, of which those
 from starts[plane] on are of that plane of y. Their weights are in blocks (taps, K/4,
 M/3, 12): 4 channels of y by 3 of the M, zero where K or M is no multiple. A frame is
 (images of a string, its first pixel, pitch, pixels of an image). scratch: planes and

@@ -52,20 +52,11 @@ def total(row):
 
 
 @compiled(fastmath=SUMS)
-def squares(row, m):
-    """The sum of (row - m)^2."""
-    found = row.dtype.type(0)
-    for p in range(row.size):
-        found += (row[p] - m) * (row[p] - m)
-    return found
-
-
-@compiled(fastmath=SUMS)
-def moment(du, row, m):
-    """The sum of du (row - m)."""
-    found = row.dtype.type(0)
-    for p in range(row.size):
-        found += du[p] * (row[p] - m)
+def moment(a, m, b, n):
+    """The sum of (a - m) (b - n), of two rows."""
+    found = a.dtype.type(0)
+    for p in range(a.size):
+        found += (a[p] - m) * (b[p] - n)
     return found
 
 
@@ -82,7 +73,7 @@ def group_norm(x, scale, shift, tiny, silu, y, mean, rstd):
         n, g = i // groups, i % groups
         block = pixels[n, g * width : (g + 1) * width].reshape(-1)
         m = total(block) / count
-        r = x.dtype.type(1) / np.sqrt(squares(block, m) / count + tiny)
+        r = x.dtype.type(1) / np.sqrt(moment(block, m, block, m) / count + tiny)
         mean[n, g], rstd[n, g] = m, r
         for c in range(g * width, (g + 1) * width):
             a = scale[n, c] * r
@@ -124,7 +115,7 @@ def group_norm_backward(
             row, du, d = pixels[n, c], out[n, c], gradient[n, c]
             for p in range(row.size):
                 du[p] = d[p] * silu_slope(a * row[p] + b, least)
-            dshift[n, c], dscale[n, c] = total(du), moment(du, row, m) * r
+            dshift[n, c], dscale[n, c] = total(du), moment(du, zero, row, m) * r
             mean_d += scale[n, c] * dshift[n, c] / count
             mean_dx += scale[n, c] * dscale[n, c] / count
         for c in range(g * width, (g + 1) * width):

@@ -1,22 +1,21 @@
 """From images to strings of pixels and back: Numba loops on bare arrays.
 
-pack makes planes of a channel, unpack a channel of planes, by a layout (`plans.py`).
-The rows of an image go to one or more parts: rows first, first + every, ... to each.
-Then, in this order,
+`pack` makes planes of a channel, `unpack` a channel of planes, by a layout of
+`plans.py`. The rows of an image are dealt out to parts: rows first, first + every, ..
+to each. Then, in this order,
 
-    pack      parts -> even and odd pixels apart (phases) -> sums of rows -> planes
-              parts -> a matrix of sums of rows (tile) -> planes
-    unpack    planes -> sums of rows -> even and odd pixels joined -> parts
-              planes -> a matrix of sums of rows (untile) -> parts
+    pack      parts -> even and odd pixels apart (phases) -> sums of rows: planes
+              parts -> a matrix of sums of rows (tiles): planes
+    unpack    planes -> sums of rows -> even and odd pixels joined: parts
+              planes -> a matrix of sums of rows (tiles): parts
 
-so sums run after phases on the way in, and before them on the way out. A part that is
-not itself a plane, and a sum that is none, is a row of `work`.
+A part or a sum that is no plane is a row of `work`.
 
 Shapes: images (n, C, H, W); planes (planes, length); work (rows, across * length). A
-layout is (planes of a channel, first row of each part, every, across; phases: for each
-part its rows of even and of odd pixels; sums (n, 3): see `add_rows`; matrix). across:
-pixels of a part for one of a plane, 2 if there are phases. lead, pitch, span: the first
-pixel of a string, its pixels from row to row, and from image to image.
+layout is (planes of a channel, first of each part, every, across: 2 if there are
+phases, else 1; phases: the rows of even and of odd pixels of each part; sums (n, 3):
+see `add_rows`; matrix). lead, pitch, span: the first pixel of a string, and its pixels
+from row to row and from image to image.
 """
 
 from numpy import uint64
@@ -96,7 +95,7 @@ def pack(images, planes, layout, lead, pitch, span, work):
                 first[j], every, across * lead, across * pitch, across * span,
             )  # fmt: skip
         if len(matrix):
-            tile(matrix, work, own, length)
+            multiply(matrix, work, own, length)
         for j in range(len(phases)):
             even, odd = pick(phases[j, 0], own, work), pick(phases[j, 1], own, work)
             for p in range(uint64(length)):
@@ -112,7 +111,7 @@ def unpack(planes, length, images, k, layout, pitch, span, bias, work):
     pixels = images.reshape(-1)
     _, first, every, across, phases, sums, matrix = layout
     if len(matrix):
-        untile(matrix, planes, work, length)
+        multiply(matrix, planes, work, length)
     add_rows(sums, planes, work, length, pitch)
     for j in range(len(phases)):
         even, odd = pick(phases[j, 0], planes, work), pick(phases[j, 1], planes, work)
@@ -155,37 +154,14 @@ def add_rows(sums, planes, work, length, pitch):
 
 
 @compiled
-def tile(matrix, work, planes, length):
-    """Planes are a matrix (planes, 9) of `winograd.py` times the first nine rows.
-
-    Points come as p, -p, whose lines of the matrix differ in the signs of the odd rows
-    only: two planes at once. For a point that is left over, the second is a spare row.
-    """
-    x0, x1, x2, x3, x4 = work[0], work[1], work[2], work[3], work[4]
-    x5, x6, x7, x8 = work[5], work[6], work[7], work[8]
-    k, pairs = 0, (len(matrix) - 1) // 2  # the last line is that of infinity
-    while k < len(matrix):
-        w, plus = matrix[k], planes[k]
-        minus = planes[k + 1] if k < 2 * pairs else work[9]
-        w0, w1, w2, w3, w4 = w[0], w[1], w[2], w[3], w[4]
-        w5, w6, w7, w8 = w[5], w[6], w[7], w[8]
-        for p in range(uint64(length)):
-            even = w0 * x0[p] + w2 * x2[p] + w4 * x4[p] + w6 * x6[p] + w8 * x8[p]
-            odd = w1 * x1[p] + w3 * x3[p] + w5 * x5[p] + w7 * x7[p]
-            plus[p] = even + odd
-            minus[p] = even - odd
-        k += 2 if k < 2 * pairs else 1
-
-
-@compiled
-def untile(matrix, planes, work, length):
-    """Rows are a matrix (rows, 9) times the first nine planes."""
-    s0, s1, s2, s3, s4 = planes[0], planes[1], planes[2], planes[3], planes[4]
-    s5, s6, s7, s8 = planes[5], planes[6], planes[7], planes[8]
+def multiply(matrix, rows, into, length):
+    """Rows of `into` are a matrix (n, 9) of `plans.tiled` times the first nine rows."""
+    x0, x1, x2, x3, x4 = rows[0], rows[1], rows[2], rows[3], rows[4]
+    x5, x6, x7, x8 = rows[5], rows[6], rows[7], rows[8]
     for i in range(len(matrix)):
-        w, row = matrix[i], work[i]
+        w, row = matrix[i], into[i]
         w0, w1, w2, w3, w4 = w[0], w[1], w[2], w[3], w[4]
         w5, w6, w7, w8 = w[5], w[6], w[7], w[8]
         for p in range(uint64(length)):
-            near = w0 * s0[p] + w1 * s1[p] + w2 * s2[p] + w3 * s3[p] + w4 * s4[p]
-            row[p] = near + w5 * s5[p] + w6 * s6[p] + w7 * s7[p] + w8 * s8[p]
+            near = w0 * x0[p] + w1 * x1[p] + w2 * x2[p] + w3 * x3[p] + w4 * x4[p]
+            row[p] = near + w5 * x5[p] + w6 * x6[p] + w7 * x7[p] + w8 * x8[p]

@@ -19,8 +19,8 @@ import numpy as np
 from nanodiff.fast.packing import BELOW, RIGHT
 from nanodiff.fast.winograd import POINTS, matrices
 
-WIDEST = 9  # columns that `packing.tile` and `untile` read of a matrix
-WORK = 12  # rows of work: two parts and ten sums; or nine rows of a tile and a spare
+WIDEST = 9  # columns that `packing.multiply` reads of a matrix
+WORK = 12  # rows of work: two parts and ten sums; or the nine rows of a tile
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,10 +94,11 @@ def both_axes(formula, given, wanted, planes, pixels=None):
 PLAIN = Layout()
 PHASES = both_axes([], [], [], planes=[0, 1], pixels=[0, 1])
 
-# The four layouts of upsampling, from the formulas of one axis in `upsampling`. x: 0 is x, 1 how much it falls. y: 0, 1, 2 are the products,
-# 3 the even and 4 the odd pixels. dy in the weight gradient: 0 goes with the product 0,
-# 1 (even pixels) with 1, 2 (odd ones) with 2. dy in the input gradient: 3 and 4 are
-# even and odd pixels, 0 their sum, 1 and 2 how much they fall.
+# The four layouts of upsampling, from the formulas of one axis in `upsampling`. x: 0 is
+# x, 1 how much it falls. y: 0, 1, 2 are the products, 3 the even and 4 the odd pixels.
+# dy in the weight gradient: 0 goes with product 0, 1 (even pixels) with 1, 2 (odd ones)
+# with 2. dy in the input gradient: 3 and 4 are even and odd pixels, 0 their sum, 1 and
+# 2 how much they fall.
 GROWN_X = both_axes([(1, 0, FALL)], [0], [0, 1], planes=[0, 1])
 GROWN_Y = both_axes(
     [(3, 0, 1), (4, 0, 2)], [0, 1, 2], [3, 4], planes=[0, 1, 2], pixels=[3, 4]

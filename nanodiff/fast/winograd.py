@@ -16,9 +16,9 @@ from fractions import Fraction
 
 import numpy as np
 
-# Each p with -p, as `rows.tile` wants them; few bits; no large powers, since the more
-# these differ in size the more is lost to rounding. In float32 that is twice as much as
-# by the definition with 4 outputs, 5 times as much with 7.
+# Few bits; no large powers, since the more these differ in size the more is lost to
+# rounding. In float32 that is twice as much as by the definition with 4 outputs, 5
+# times as much with 7.
 POINTS = {
     4: (1, -1, 2, -2, 0),
     7: tuple(sign * Fraction(n, 8) for n in (2, 5, 10, 20) for sign in (1, -1)),
@@ -29,7 +29,7 @@ def matrices(points, outputs, taps):
     """Return A (n, outputs), G (n, taps), B (n, n), float64; n = outputs + taps - 1.
 
     Rows of G and columns of B are scaled by powers of two, so that those of B have a
-    length of about 1, and by a sign: those of p and -p differ in the odd entries only.
+    length of about 1.
     Raises ValueError unless there are n - 1 points, all different.
 
     >>> A, G, B = matrices((0, 1, -1), outputs=2, taps=3)
@@ -50,8 +50,6 @@ def matrices(points, outputs, taps):
         B[: n - 1, i] = _polynomial(others)
     B[:, -1] = _polynomial(points)
     scale = 2.0 ** np.round(np.log2(np.linalg.norm(B, axis=0)))
-    even = np.take_along_axis(B[::2], np.abs(B[::2]).argmax(axis=0)[None], 0)[0]
-    scale = np.where(even < 0, -scale, scale)
     return A, G * scale[:, None], B / scale
 
 
