@@ -16,6 +16,7 @@ import sys
 import warnings
 
 import numpy as np
+from numpy.random import default_rng  # the real one, while a run has another
 
 from nanodiff.laws.randomness import Draws, replaced
 
@@ -90,7 +91,7 @@ class Model:
             self._seen, self._dtype = tuple(x.shape), str(x.dtype)
         if self._rule is None:
             self._visit(time, flat)
-            anything = np.random.default_rng(self._calls).standard_normal(x.shape)
+            anything = default_rng(self._calls).standard_normal(x.shape)
             return like(x, 0.1 * anything)
         if len(flat) % self._size:
             raise ValueError(
@@ -207,14 +208,15 @@ class Measured:
         """Mean and std of the output for data N(mean, std^2), exactly.
 
         The best x0_hat is k (x_t - a mean) + mean with k = a std^2 / (a^2 std^2 + b^2),
-        so the run is x = noise z + signal (k x + (1 - k a) mean): one linear system.
+        so the run is x = noise z + signal (k x + (1 - k a) mean), solved backwards.
         """
         a, b = levels.T
         k = a * std**2 / np.maximum(a**2 * std**2 + b**2, 1e-30)
         N = len(a)
-        # x_0 = last row; y (I - signal k) = last row of signal k: what each x_t adds
-        inner = self.signal[:N] * k
-        y = np.linalg.solve((np.eye(N) - inner).T, self.signal[N] * k)
+        # what each x_t adds to the output, through all later outputs of the model
+        y = self.signal[N] * k
+        for n in range(N - 1, 0, -1):
+            y[:n] += y[n] * self.signal[n, :n] * k[:n]
         given = self.level + self.signal @ ((1 - k * a) * mean)
         weights = self.noise[N] + y @ self.noise[:N]
         var = np.sum(weights**2 * self.variance)
@@ -231,7 +233,7 @@ class Loop:
         if not callable(predicts) and predicts not in ENCODE:
             raise ValueError(f"predicts is {predicts!r}, expected one of {list(ENCODE)}")
         self.encode = predicts if callable(predicts) else ENCODE[predicts]
-        draws = Draws(odd=np.random.default_rng(0).standard_normal)
+        draws = Draws(odd=default_rng(0).standard_normal)
         first = play(sample, (self.ASKED, *self.image), None, None, None, draws, undo)
         self.free = first.shape[:1] == (self.ASKED,)
         rows = first.shape[0] if first.shape else 1
@@ -317,7 +319,7 @@ class Loop:
 
         Returns one number a call, and one for the output, in units of the noise.
         """
-        rng = np.random.default_rng(0)
+        rng = default_rng(0)
         N, K = measured.signal.shape[1], measured.noise.shape[1]
         rows = self.ASKED if self.free else self.rows
         E = rows * self.numbers
@@ -336,6 +338,7 @@ class Unsteady(ValueError):
 def steps_of(measured, levels):
     """Read the three numbers of each step off the measured rows."""
     N, found = len(measured.times), []
+    initial = np.append(np.abs(measured.noise[0]) > 1e-9, np.zeros(N, bool))
     for n in range(N):
         (a, b), end = levels[n], n + 1 == N
         a_s, b_s = (1.0, 0.0) if end else levels[n + 1]
@@ -343,27 +346,25 @@ def steps_of(measured, levels):
                     a, b, float(a_s), float(b_s))  # fmt: skip
         old = np.concatenate([measured.noise[n], measured.signal[n, :n]])
         new = np.concatenate([measured.noise[n + 1], measured.signal[n + 1, :n]])
-        keep = _weighted_median_ratio(new, old)
-        rest, K = new - keep * old, measured.noise.shape[1]
+        K = measured.noise.shape[1]
+        # what the model said before acts through x_t only; so does the first noise
+        through = np.arange(len(old)) >= K if n >= 2 else old * initial[: len(old)] != 0
+        keep = _common_ratio(new[through], old[through], np.abs(old).max(initial=0))
+        rest = new - keep * old
         was = np.abs(old[:K]) > 1e-6 * max(1.0, b)
         unit = np.hypot(a_s, b_s)
         step.c0 = measured.signal[n + 1, n] + keep * a
         step.ce = keep * b
         step.sigma = float(np.sqrt(np.sum(rest[:K] ** 2 * measured.variance)))
         step.shift = measured.level[n + 1] - keep * measured.level[n]
-        step.memory = np.abs(rest[K:]).max(initial=0.0) / unit
+        if n >= 2 or N <= 3:
+            step.memory = np.abs(rest[K:]).max(initial=0.0) / unit
         step.reused = np.abs(rest[:K] * was).max(initial=0.0) / unit
         found.append(step)
     return found
 
 
-def _weighted_median_ratio(new, old):
-    """The ratio new / old that most of the weight |old| agrees on."""
-    weight = np.abs(old)
-    if not weight.max(initial=0) > 1e-9:
-        return np.nan
-    some = weight > 1e-6 * weight.max()
-    ratio, weight = new[some] / old[some], weight[some]
-    order = np.argsort(ratio)
-    half = np.searchsorted(np.cumsum(weight[order]), weight.sum() / 2)
-    return float(ratio[order][min(half, len(order) - 1)])
+def _common_ratio(new, old, largest):
+    """The ratio new / old that most numbers agree on."""
+    some = np.abs(old) > max(1e-2 * np.abs(old).max(initial=0), 1e-6 * largest, 1e-9)
+    return float(np.median(new[some] / old[some])) if some.any() else np.nan

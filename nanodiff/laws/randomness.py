@@ -41,8 +41,14 @@ class Draws:
         elif self.image == shape:
             self._row(flat, uniform)
         else:
-            flat += self.odd(total) if callable(self.odd) else self.odd
+            self._odd(flat, uniform)
         return flat.reshape(shape)
+
+    def _odd(self, flat, uniform):
+        if not callable(self.odd):
+            flat += self.odd
+        elif not uniform:
+            flat += self.odd(len(flat))
 
     def _slot(self, part, uniform):
         if self.fill is not None:
