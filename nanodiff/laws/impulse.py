@@ -350,6 +350,8 @@ def steps_of(measured, levels):
         # what the model said before acts through x_t only; so does the first noise
         through = np.arange(len(old)) >= K if n >= 2 else old * initial[: len(old)] != 0
         keep = _common_ratio(new[through], old[through], np.abs(old).max(initial=0))
+        if np.isnan(keep):
+            keep = np.nan_to_num(_common_ratio(new, old, 0.0))
         rest = new - keep * old
         was = np.abs(old[:K]) > 1e-6 * max(1.0, b)
         unit = np.hypot(a_s, b_s)
