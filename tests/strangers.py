@@ -84,6 +84,25 @@ def ddim(times, previous=None, sign=1.0, eta=0.0, at=level, clamp=None, final=No
     return sample
 
 
+def one_loop(make_noise, dtype=np.float64, order=False):
+    """DDPM whose z is make_noise(rng, shape, t), drawn before the model is asked."""
+
+    def sample(model, shape):
+        rng = np.random.default_rng(0)
+        x = rng.standard_normal(shape).astype(dtype)
+        for t in range(T - 1, -1, -1):
+            z = make_noise(rng, shape, t)
+            if order:
+                x = x[np.argsort(x.reshape(len(x), -1)[:, 0])]
+            ab, prev, beta = level(t), level(t - 1), BETA[t]
+            sigma = np.sqrt(beta * (1 - prev) / (1 - ab))
+            x = (x - beta / np.sqrt(1 - ab) * model(x, t)) / np.sqrt(1 - beta) + sigma * z
+            x = x.astype(dtype)
+        return x
+
+    return sample
+
+
 def dpm_solver_2m(times):
     """DPM-Solver++(2M): the x0_hat of two calls; Lu et al. 2022, arXiv 2211.01095."""
 

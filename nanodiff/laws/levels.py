@@ -46,7 +46,7 @@ class Levels:
             raise ValueError(f"alpha_bar holds {table[bad][0]}, expected values in 0..1")
         if first is None:
             seen = [self.time(t) for t in times]
-            one_based = table[0] < 1 and max(seen) == len(table) and min(seen) >= 1
+            one_based = table[0] < 1 and seen and max(seen) == len(table) and min(seen) >= 1
             first = int(one_based)
             if one_based:
                 self.note = f"times are read as 1..{len(table)}"
