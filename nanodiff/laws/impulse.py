@@ -33,33 +33,6 @@ ENCODE = {
 
 
 @dataclasses.dataclass
-class Step:
-    """One step of a sampler: x_s = c0 x0_hat + ce eps_hat + sigma z.
-
-    t, s: what the model is called with now and next (None: the output). a, b and a_s,
-    b_s: the signal and the noise there. memory: what earlier outputs add, which is 0 if
-    the model is called once a step; reused: what noise used before adds.
-    """
-
-    t: float
-    s: float | None
-    a: float
-    b: float
-    a_s: float
-    b_s: float
-    c0: float = np.nan
-    ce: float = np.nan
-    sigma: float = np.nan
-    shift: float = 0.0
-    memory: float = 0.0
-    reused: float = 0.0
-
-    def __str__(self):
-        there = "the output" if self.s is None else f"{self.s:g}"
-        return f"t = {self.t:g} -> {there}"
-
-
-@dataclasses.dataclass
 class Run:
     """One run of a loop, seen from the model: numbers of x_t at each call."""
 
@@ -333,40 +306,3 @@ class Loop:
 
 class Unsteady(ValueError):
     """The loop called the model at other times in another run."""
-
-
-def steps_of(measured, levels):
-    """Read the three numbers of each step off the measured rows."""
-    N, found = len(measured.times), []
-    initial = np.append(np.abs(measured.noise[0]) > 1e-9, np.zeros(N, bool))
-    for n in range(N):
-        (a, b), end = levels[n], n + 1 == N
-        a_s, b_s = (1.0, 0.0) if end else levels[n + 1]
-        step = Step(measured.times[n], None if end else measured.times[n + 1],
-                    a, b, float(a_s), float(b_s))  # fmt: skip
-        old = np.concatenate([measured.noise[n], measured.signal[n, :n]])
-        new = np.concatenate([measured.noise[n + 1], measured.signal[n + 1, :n]])
-        K = measured.noise.shape[1]
-        # what the model said before acts through x_t only; so does the first noise
-        through = np.arange(len(old)) >= K if n >= 2 else old * initial[: len(old)] != 0
-        keep = _common_ratio(new[through], old[through], np.abs(old).max(initial=0))
-        if np.isnan(keep):
-            keep = np.nan_to_num(_common_ratio(new, old, 0.0))
-        rest = new - keep * old
-        was = np.abs(old[:K]) > 1e-6 * max(1.0, b)
-        unit = np.hypot(a_s, b_s)
-        step.c0 = measured.signal[n + 1, n] + keep * a
-        step.ce = keep * b
-        step.sigma = float(np.sqrt(np.sum(rest[:K] ** 2 * measured.variance)))
-        step.shift = measured.level[n + 1] - keep * measured.level[n]
-        if n >= 2 or N <= 3:
-            step.memory = np.abs(rest[K:]).max(initial=0.0) / unit
-        step.reused = np.abs(rest[:K] * was).max(initial=0.0) / unit
-        found.append(step)
-    return found
-
-
-def _common_ratio(new, old, largest):
-    """The ratio new / old that most numbers agree on."""
-    some = np.abs(old) > max(1e-2 * np.abs(old).max(initial=0), 1e-6 * largest, 1e-9)
-    return float(np.median(new[some] / old[some])) if some.any() else np.nan

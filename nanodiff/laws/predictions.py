@@ -8,7 +8,8 @@ from nanodiff.laws.impulse import ENCODE, last_array, play
 from nanodiff.laws.levels import Levels
 from nanodiff.laws.randomness import Draws
 from nanodiff.laws.report import Report
-from nanodiff.laws.samplers import LAWS, MEAN, STD, best_guess, check_sampler
+from nanodiff.laws.samplers import LAWS, check_sampler
+from nanodiff.laws.verdicts import MEAN, STD, best_guess
 
 SAME = 1e-3
 

@@ -9,7 +9,7 @@ from nanodiff.laws.impulse import as_numpy
 from nanodiff.laws.levels import measured_level, table_of
 from nanodiff.laws.randomness import Draws, replaced
 from nanodiff.laws.report import Report
-from nanodiff.laws.samplers import FLAGRANT, SEEN, VISIBLE
+from nanodiff.laws.verdicts import FLAGRANT, SEEN, VISIBLE
 
 LAWS = ("range", "falls", "product", "terminal", "finite", "tables", "formula",
         "q_sample", "normal")  # fmt: skip
