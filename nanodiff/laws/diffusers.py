@@ -1,5 +1,7 @@
 """Any scheduler of the package diffusers, by its name and its configuration."""
 
+import warnings
+
 import numpy as np
 
 from nanodiff.laws.impulse import as_numpy
@@ -28,8 +30,10 @@ def check_scheduler(name, steps=50, step_options=None, allow=(), **config):
         raise ValueError(f"name is {name!r}, expected a scheduler of diffusers")
 
     def make():
-        scheduler = getattr(diffusers, name)(**config)
-        scheduler.set_timesteps(steps)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            scheduler = getattr(diffusers, name)(**config)
+            scheduler.set_timesteps(steps)
         return scheduler
 
     def sample(model, shape):

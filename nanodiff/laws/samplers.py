@@ -194,11 +194,11 @@ def _one_call_a_step(run, normal):
     run.degree = "small" if off < SEEN + 5 * np.max(room) else "BROKEN"
     report.mean, report.std, report.expected = *made, want
     verdicts.count(run)
-    verdicts.joins(run)
     verdicts.ends(run)
-    if not normal:  # sigma is not what the loop meant, nor all that follows from it
+    if not normal:  # neither sigma nor what follows from it is what the loop meant
         report.expected = ()
         return
+    verdicts.joins(run)
     verdicts.spread(run, errors, family)
     if verdicts.same_for_large(run, want):
         verdicts.clip(run)
