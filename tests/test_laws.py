@@ -358,3 +358,230 @@ def test_wrong_code_is_named_with_what_it_makes(name):
         assert np.abs(np.subtract(report.expected, right)).max() < 1.5e-3, report
     with pytest.raises(laws.Broken, match="Usual cause"):
         report.check()
+
+
+TABLES = {  # arguments, laws that must be broken
+    "cosine with the leading 1 kept": (
+        lambda: {"alpha_bar": np.cos((np.arange(T) / T + 0.008) / 1.008 * np.pi / 2) ** 2
+                 / np.cos(0.008 / 1.008 * np.pi / 2) ** 2}, {"falls", "finite"}),
+    "the same, with its betas": (
+        lambda: {"beta": cosine(T).beta[1:], "alpha_bar": cosine(T).alpha_bar[:-1]},
+        {"falls", "finite", "product"}),
+    "cosine with beta at most 0.02": (
+        lambda: {"beta": np.minimum(cosine(1000).beta[1:], 0.02), "kind": "cosine"},
+        {"formula"}),
+    "betas not scaled": (
+        lambda: {"beta": np.linspace(1e-4, 0.02, 50)}, {"terminal"}),
+    "beta of 1 and more": (
+        lambda: {"beta": np.linspace(1e-4, 0.02, 10) * 100}, {"range", "falls"}),
+    "squares for roots": (
+        lambda: {"beta": np.linspace(0.00085**2, 0.012**2, 1000) ** 2,
+                 "kind": "quadratic"}, {"terminal", "formula"}),
+    "a product that starts late": (
+        lambda: {"beta": BETA, "alpha_bar": np.append(ALPHA_BAR[1:], 1e-5)}, {"product"}),
+    "beta for beta_tilde": (
+        lambda: {"beta": BETA, "tables": {"posterior_variance": BETA}}, {"tables"}),
+    "q_sample without the root": (
+        lambda: {"alpha_bar": ALPHA_BAR, "q_sample": lambda x0, t, eps: _root(t) * x0
+                 + (1 - _root(t) ** 2) * eps}, {"q_sample"}),
+    "q_sample one time late": (
+        lambda: {"alpha_bar": ALPHA_BAR, "q_sample": lambda x0, t, eps: _root(t - 1) * x0
+                 + np.sqrt(1 - _root(t - 1) ** 2) * eps}, {"q_sample"}),
+    "q_sample with uniform noise": (
+        lambda: {"alpha_bar": ALPHA_BAR, "q_sample": lambda x0, t: _root(t) * x0
+                 + np.sqrt(1 - _root(t) ** 2) * np.random.rand(*x0.shape)}, {"normal"}),
+}  # fmt: skip
+
+
+def _root(t):
+    return np.sqrt(ALPHA_BAR[t]).reshape(-1, 1, 1, 1)
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_wrong_tables_are_named(name):
+    options, broken = TABLES[name]
+    report = laws.check_schedule(**options())
+    assert set(report.broken) == broken, report
+
+
+def test_conventions_are_notes():
+    first = strangers.ddim(strangers.every(30), at=lambda s: ALPHA_BAR[max(s, 0)])
+    report = laws.check_sampler(first, ALPHA_BAR)
+    assert not report.broken and report["ends"].verdict == "note"
+    report = laws.check_sampler(strangers.ddpm("beta"), ALPHA_BAR)
+    assert not report.broken and report["spread"].verdict == "note"
+    for n in (2, 4, 10):
+        report = laws.check_sampler(strangers.ddim(DOWN[T // n - 1 :: T // n]), ALPHA_BAR)
+        assert not report.broken, report
+    none = np.append(ALPHA_BAR[:-1], 0.0)  # zero terminal SNR, and a model of eps
+
+    def sample(model, shape):
+        x = np.random.randn(*shape)
+        for t in DOWN:
+            x = (x - np.sqrt(1 - none[t]) * model(x, t)) / np.sqrt(none[t])
+        return x
+
+    report = laws.check_sampler(sample, none)
+    assert not report.broken and report["finite"].verdict == "note"
+
+    def clipped(model, shape):
+        x = np.random.randn(*shape)
+        for t in DOWN:
+            eps, previous = model(x, t), strangers.level(t - 1)
+            x0 = (x - np.sqrt(1 - ALPHA_BAR[t]) * eps) / np.sqrt(ALPHA_BAR[t])
+            x = np.sqrt(previous) * x0.clip(-1, 1) + np.sqrt(1 - previous) * eps
+        return x
+
+    report = laws.check_sampler(clipped, ALPHA_BAR)
+    assert not report.broken and report["clip"].verdict == "note"
+
+
+def test_training_and_sampling_must_share_a_schedule():
+    other = cosine(T)
+
+    def trained_with(x0, t, eps):
+        return q_sample(other, x0, t + 1, eps)
+
+    sample = strangers.ddim(strangers.every(20))
+    assert not laws.check_sampler(sample, q_sample=lambda x0, t, eps: _root(t) * x0
+                                  + np.sqrt(1 - _root(t) ** 2) * eps).broken  # fmt: skip
+    report = laws.check_sampler(sample, q_sample=trained_with)
+    assert {"joins", "moments"} <= set(report.broken), report
+    report = laws.check_sampler(sample, ALPHA_BAR, q_sample=trained_with)
+    assert "shares" in report.broken, report
+
+
+def test_times_that_are_no_index_are_refused_and_never_wrapped():
+    for t, words in ((100.5, "t = 100.5"), (250, "t = 250"), (0.37, "t = 0.37")):
+        report = laws.check_sampler(lambda m, s, t=t: m(np.random.randn(*s), t), ALPHA_BAR)
+        assert report.broken == ["runs"] and words in str(report["runs"])
+        assert "expected an index 0..99" in str(report["runs"])
+
+    def wraps(model, shape):  # NumPy reads ALPHA_BAR[-1] without a word
+        x = np.random.randn(*shape)
+        for t, s in ((99, 50), (50, 0), (0, -1), (-1, None)):
+            x0 = (x - np.sqrt(1 - ALPHA_BAR[t]) * (eps := model(x, t))) / _root([t])[0]
+            previous = 1.0 if s in (None, -1) else ALPHA_BAR[s]
+            x = np.sqrt(previous) * x0 + np.sqrt(1 - previous) * eps
+        return x
+
+    report = laws.check_sampler(wraps, ALPHA_BAR)
+    assert {"count", "ends"} <= set(report.broken)
+
+
+def test_a_step_is_checked_with_its_own_noise_or_with_z():
+    schedule = linear(100)
+
+    def with_z(eps_hat, t, xt, z):
+        return ddpm.step(schedule, xt, t, eps_hat, z)
+
+    def own(eps_hat, t, xt):
+        return with_z(eps_hat, t, xt, np.random.standard_normal(xt.shape))
+
+    for step in (with_z, own):
+        report = laws.check_step(step, range(100, 0, -1), schedule.alpha_bar).check()
+        assert report.kind == "DDPM, variance beta_tilde" and len(report.steps) == 100
+    report = laws.check_step(own, range(90, 0, -10), schedule.alpha_bar)
+    assert "joins" in report.broken
+
+
+def test_a_law_that_one_stands_by_can_be_allowed():
+    sample, table, *_ = WRONG["noise at the end"]
+    report = laws.check_sampler(sample, table, allow=("quiet end", "moments"))
+    assert report.check() is report and report["quiet end"].verdict == "allowed"
+
+
+def test_parametrize_makes_one_test_a_law_and_runs_each_check_once():
+    runs = []
+
+    def sample(model, shape):
+        runs.append(shape)
+        return strangers.ddim(LINSPACE[60], previous=lambda t: t - 1)(model, shape)
+
+    mark = laws.parametrize(laws.case("mine", laws.check_sampler, sample, ALPHA_BAR))
+    names, values = mark.mark.args
+    assert names == "law" and [v.id for v in values] == [
+        f"mine-{law}" for law in laws.check_sampler.laws
+    ]
+    assert not runs  # nothing is run while tests are collected
+    tests = {value.id: value.values[0] for value in values}
+    tests["mine-ends"]()
+    made = len(runs)
+    with pytest.raises(laws.Broken, match="mine: joins: .* worst t = "):
+        tests["mine-joins"]()
+    assert len(runs) == made
+
+
+@given(st.integers(1, 2000))
+def test_steps_to_try_are_numbers_of_steps_that_differ_in_kind(T):
+    tried = laws.steps_to_try(T)
+    assert tried == sorted(set(tried)) and tried[0] >= 1 and tried[-1] == T
+    assert {n for n in (3, 27, T // 2 + 1) if n <= T} <= set(tried)
+    if T > 10 and any(T % n == 0 for n in range(2, T)):
+        assert any(T % n == 0 for n in tried if 1 < n < T)
+    assert T < 4 or any(T % n for n in tried)
+
+
+def test_the_message_names_step_found_expected_consequence_and_cause():
+    report = laws.check_sampler(*WRONG["the previous time is t - T // n"][:2])
+    words = str(report)
+    for part in ("joins      BROKEN", "of 59 steps; worst t = ", "-> 30: signal 0.5910",
+                 "expected 0.6107 of the next call", "come out as 0.211 / 0.650",
+                 "correct 0.299 / 0.476", "computed as t - T // n"):  # fmt: skip
+        assert part in words, words
+
+
+def test_the_shell_checks_what_it_is_told_to(tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "from tests.strangers import ALPHA_BAR, ddim, every\n"
+        "def sample(model, shape, steps):\n"
+        "    return ddim(every(steps))(model, shape)\n"
+        "broken = ddim(every(30), sign=-1.0)\n"
+    )
+    root = str(Path(__file__).parent.parent)
+
+    def shell(*words):
+        code = "import sys; sys.path[:0] = sys.argv.pop(1).split(); import runpy; " \
+               "runpy.run_module('nanodiff.laws', run_name='__main__', alter_sys=True)"  # fmt: skip
+        return subprocess.run([sys.executable, "-c", code, root, *words], cwd=tmp_path,
+                              capture_output=True, text=True)  # fmt: skip
+
+    table = ("--alpha-bar", "mine:ALPHA_BAR")
+    right = shell("mine:sample", *table, "--steps", "30")
+    assert right.returncode == 0 and "DDIM, eta 0" in right.stdout, right.stderr
+    wrong = shell("mine:broken", *table)
+    assert wrong.returncode == 1 and "a minus before eps_hat" in wrong.stdout
+    for words, told in ((("mine.sample", *table), "has no colon, expected module:name"),
+                        (("mine:nothing", *table), "mine has no 'nothing'"),
+                        (("mine:sample",), "expected module:sample with --alpha-bar")):  # fmt: skip
+        bad = shell(*words)
+        assert bad.returncode == 2 and told in bad.stderr, bad.stderr
+
+
+def test_laws_know_nothing_of_the_rest_of_nanodiff():
+    folder = Path(laws.__file__).parent
+    for path in folder.glob("*.py"):
+        lines = path.read_text(encoding="utf-8").split("\n")
+        imported = [line for line in lines if line.startswith(("from nanodiff", "import nano"))]
+        assert all(line.startswith("from nanodiff.laws") for line in imported), path
+
+
+def test_bad_input_is_named():
+    sample = RIGHT["DDPM"][0]
+    for call, words in (
+        (lambda: laws.check_sampler(sample), "alpha_bar is None, expected a table"),
+        (lambda: laws.check_sampler(sample, ALPHA_BAR, predicts="noise"),
+         "predicts is 'noise', expected one of"),
+        (lambda: laws.check_sampler(sample, ALPHA_BAR[None]), "alpha_bar has shape"),
+        (lambda: laws.check_sampler(sample, ALPHA_BAR + 1), "alpha_bar holds 1.99"),
+        (lambda: laws.check_sampler(sample, ALPHA_BAR, allow=("end",)),
+         "allow holds 'end', expected laws such as"),
+        (lambda: laws.check_schedule(), "beta and alpha_bar are None"),
+        (lambda: laws.check_schedule(BETA, kind="cubic"), "kind is 'cubic', expected"),
+        (lambda: laws.check_schedule(BETA, first=2), "first is 2, expected 0 or 1"),
+        (lambda: laws.check_step(lambda o, t, x: x, [], ALPHA_BAR), "times is empty"),
+        (lambda: laws.check_predictions({"eps": sample}, ALPHA_BAR), "samples has 1"),
+        (lambda: laws.steps_to_try(0), "T is 0, expected an integer"),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=words.replace("[", r"\[")):
+            call()

@@ -32,6 +32,13 @@ ENCODE = {
 }
 
 
+def encoder(predicts):
+    """The function from (x0, eps, a, b) to what a model of this kind says."""
+    if not callable(predicts) and predicts not in ENCODE:
+        raise ValueError(f"predicts is {predicts!r}, expected one of {list(ENCODE)}")
+    return predicts if callable(predicts) else ENCODE[predicts]
+
+
 @dataclasses.dataclass
 class Run:
     """One run of a loop, seen from the model: numbers of x_t at each call."""
@@ -201,11 +208,9 @@ class Loop:
 
     ASKED = 3  # rows of the first run
 
-    def __init__(self, sample, predicts="eps", undo=None, image=(1, 2, 2)):
-        self.sample, self.undo, self.image = sample, undo, tuple(image)
-        if not callable(predicts) and predicts not in ENCODE:
-            raise ValueError(f"predicts is {predicts!r}, expected one of {list(ENCODE)}")
-        self.encode = predicts if callable(predicts) else ENCODE[predicts]
+    def __init__(self, sample, encode, undo=None, image=(1, 2, 2)):
+        self.sample, self.encode = sample, encode
+        self.undo, self.image = undo, tuple(image)
         draws = Draws(odd=default_rng(0).standard_normal)
         first = play(sample, (self.ASKED, *self.image), None, None, None, draws, undo)
         self.free = first.shape[:1] == (self.ASKED,)

@@ -16,6 +16,15 @@ def table_of(alpha_bar, name="alpha_bar"):
     return table
 
 
+def levels_table(alpha_bar):
+    """The table, if it can be one of alpha_bar; or ValueError."""
+    table = table_of(alpha_bar)
+    bad = ~((table >= 0) & (table <= 1))
+    if bad.any():
+        raise ValueError(f"alpha_bar holds {table[bad][0]:.4g}, expected values in 0..1")
+    return table
+
+
 class Levels:
     """level(t) -> (a, b) of x_t = a x_0 + b eps, from a table, a function or q_sample.
 
@@ -32,7 +41,7 @@ class Levels:
         elif callable(alpha_bar):
             self.read = lambda t: _pair(alpha_bar(t), t)
         else:
-            self._table(table_of(alpha_bar), times, first)
+            self._table(levels_table(alpha_bar), times, first)
         self.q_sample = q_sample if alpha_bar is not None else None
 
     def __call__(self, t):
@@ -41,9 +50,6 @@ class Levels:
         return self.known[t]
 
     def _table(self, table, times, first):
-        bad = ~((table >= 0) & (table <= 1))
-        if bad.any():
-            raise ValueError(f"alpha_bar holds {table[bad][0]}, expected values in 0..1")
         if first is None:
             seen = [self.time(t) for t in times]
             one_based = table[0] < 1 and seen and max(seen) == len(table) and min(seen) >= 1

@@ -86,6 +86,15 @@ class Report:
         return "\n".join(lines)
 
 
+def allowed(laws, known):
+    """The laws as a tuple, or ValueError if one is not known."""
+    laws = (laws,) if isinstance(laws, str) else tuple(laws)
+    for law in laws:
+        if law not in known:
+            raise ValueError(f"allow holds {law!r}, expected laws such as {known[0]!r}")
+    return laws
+
+
 def case(name, check, *args, **kwargs):
     """Return a named check for `parametrize`; it runs when its first test does."""
     return name, check, functools.cache(lambda: check(*args, **kwargs))
@@ -134,7 +143,7 @@ def steps_to_try(T):
         raise ValueError(f"T is {T!r}, expected an integer of at least 1")
     divisors = [n for n in range(2, T) if T % n == 0]
     middle = min(divisors, key=lambda n: abs(n - T / 20), default=1)
-    others = [n for n in range(T * 3 // 10, T) if T % n][:1]
+    others = [n for n in range(T * 3 // 10 + 1, T) if T % n][:1]
     trap = [n for n in range(2, T) if len(np.arange(T, 0, -T / n)) != n][:1]
     tried = {1, 2, 3, 27, middle, *others, *trap, T // 2 + 1, T - 1, T}
     return sorted(int(n) for n in tried if 1 <= n <= T)

@@ -6,14 +6,14 @@ import sys
 import numpy as np
 
 from nanodiff.laws import verdicts
-from nanodiff.laws.impulse import Loop, Unsteady
-from nanodiff.laws.levels import Levels
-from nanodiff.laws.report import Report
+from nanodiff.laws.impulse import Loop, Unsteady, encoder
+from nanodiff.laws.levels import Levels, levels_table
+from nanodiff.laws.report import Report, allowed
 from nanodiff.laws.steps import correct, family_of, noise_error, recursion, steps_of
 from nanodiff.laws.verdicts import MEAN, POINT, SEEN, STD, Evidence
 
-LAWS = ("runs", "finite", "count", "starts", "joins", "spread", "ends", "quiet end",
-        "linear", "normal", "clip", "moments")  # fmt: skip
+LAWS = ("runs", "finite", "count", "starts", "shares", "joins", "spread", "ends",
+        "quiet end", "linear", "normal", "clip", "moments")  # fmt: skip
 
 
 def check_sampler(
@@ -39,15 +39,18 @@ def check_sampler(
     >>> report.kind, round(report.std, 3), report.broken
     ('DDIM, eta 0', 0.452, [])
     """
-    report = Report(title, allow=tuple(allow))
+    report = Report(title, allow=allowed(allow, LAWS))
     if alpha_bar is None and q_sample is None:
         raise ValueError("alpha_bar is None, expected a table, a function, or q_sample")
+    if alpha_bar is not None and not callable(alpha_bar):
+        alpha_bar = levels_table(alpha_bar)
+    encode = encoder(predicts)
     if steps is not None and _takes_steps(sample):
         call = lambda model, shape: sample(model, shape, steps)  # noqa: E731
     else:
         call = sample
     try:
-        loop = Loop(call, predicts, undo, image)
+        loop = Loop(call, encode, undo, image)
         levels = Levels(alpha_bar, q_sample, loop.first.times, first, time)
         return _judge(report, loop, levels, steps)
     except Unsteady as error:
@@ -149,6 +152,7 @@ def _judge(report, loop, levels, asked):
     run.steps = report.steps = steps_of(measured, table)
     run.bend = loop.misfit(levels, measured, 0.05, 0.3)
     verdicts.starts(run)
+    verdicts.shares(run)
     normal = verdicts.normal(run)
     if not run.linear:
         report.kind = "no linear map of its noise"

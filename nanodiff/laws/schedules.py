@@ -8,7 +8,7 @@ import numpy as np
 from nanodiff.laws.impulse import as_numpy
 from nanodiff.laws.levels import measured_level, table_of
 from nanodiff.laws.randomness import Draws, replaced
-from nanodiff.laws.report import Report
+from nanodiff.laws.report import Report, allowed
 from nanodiff.laws.verdicts import FLAGRANT, SEEN, VISIBLE
 
 LAWS = ("range", "falls", "product", "terminal", "finite", "tables", "formula",
@@ -37,11 +37,13 @@ def check_schedule(
     >>> check_schedule(beta=np.linspace(1e-4, 0.02, 50)).broken
     ['terminal']
     """
-    report = Report(title, allow=tuple(allow))
+    report = Report(title, allow=allowed(allow, LAWS))
     if beta is None and alpha_bar is None:
         raise ValueError("beta and alpha_bar are None, expected at least one")
     if kind is not None and kind not in KINDS:
         raise ValueError(f"kind is {kind!r}, expected one of {list(KINDS)}")
+    if first not in (None, 0, 1):
+        raise ValueError(f"first is {first!r}, expected 0 or 1")
     beta = None if beta is None else table_of(beta, "beta")
     alpha_bar = None if alpha_bar is None else table_of(alpha_bar)
     if first is None:

@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 from numpy.random import default_rng  # the real one, while a run has another
 
+from nanodiff.laws.levels import measured_level
 from nanodiff.laws.steps import close, landing, legal, noise_error, slack
 
 MEAN, STD = 0.3, 0.5  # the data whose moments are told
@@ -95,6 +96,24 @@ def starts(run):
         run.add("starts", "BROKEN" if left > FLAGRANT else "note", found=found,
                 expected=f"at most {VISIBLE}", where=where,
                 cause="betas not scaled to this T, or a first time below T")  # fmt: skip
+
+
+def shares(run):
+    """q_sample, if given beside alpha_bar, has the levels that the sampler assumes."""
+    if run.levels.q_sample is None:
+        return
+    trained = np.array([measured_level(run.levels.q_sample, t) for t in
+                        run.measured.times])  # fmt: skip
+    off = np.abs(trained - run.table).max(1)
+    n = int(np.argmax(off))
+    found, expected = (f"{a:.4f} x_0 + {b:.4f} eps" for a, b in (trained[n], run.table[n]))
+    where = f"at t = {run.measured.times[n]:g}"
+    if off[n] < 1e-3:
+        run.add("shares", "ok", found=f"worst {off[n]:.1e}")
+    else:
+        run.add("shares", "BROKEN", found=f"q_sample makes {found}", where=where,
+                expected=expected, cause="training and sampling with two schedules, or "
+                "times counted from 0 in one and from 1 in the other")  # fmt: skip
 
 
 def leading(levels, times):
