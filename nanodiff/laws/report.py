@@ -135,7 +135,7 @@ def steps_to_try(T):
     `hypothesis.strategies.sampled_from` shrinks to the smallest.
 
     >>> steps_to_try(1000)
-    [1, 2, 3, 27, 50, 61, 300, 501, 999, 1000]
+    [1, 2, 3, 27, 50, 61, 301, 501, 999, 1000]
     """
     import numpy as np
 

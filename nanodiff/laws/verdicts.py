@@ -273,7 +273,7 @@ def at_first(levels, last):
         return False
     a, b = levels.quietest
     noise = np.hypot(last.ce, last.sigma)
-    return 1 - last.c0 > (1 - a) / 2 and abs(last.c0 - a) < 1e-3 and noise < 1.1 * b
+    return abs(last.c0 - a) < 1e-3 and b / 2 < noise < 1.1 * b
 
 
 def ends(run):
