@@ -142,7 +142,7 @@ def _judge(report, loop, levels, asked):
     measured = loop.measure(levels)
     if loop.undo is None and (unit := _unit_of(measured)):
         loop.undo = lambda y: 2 * y / unit - 1
-        report.add("runs", "note", f"the output is read as {unit} (x + 1) / 2")
+        report.add("runs", "note", f"the output is read as {unit} times (x + 1) / 2")
         measured = loop.measure(levels)
     run = Evidence(report, loop, levels, table, measured, [], asked, np.zeros(2))
     if not verdicts.finite(run):
@@ -162,6 +162,7 @@ def _judge(report, loop, levels, asked):
         verdicts.several_calls(run)
     else:
         _one_call_a_step(run, normal)
+    report.findings.sort(key=lambda finding: LAWS.index(finding.law))
     return report
 
 
