@@ -56,11 +56,17 @@ def save_figure(path, reports):
         axes.plot(t, np.sqrt(1 - alpha_bar), color="tab:orange", lw=0.8, label="b")
         steps = report.steps[:-1]
         s = [step.s for step in steps]
-        axes.plot(s, [step.c0 for step in steps], "o", color="tab:blue", ms=4, label="c0")
+        axes.plot(
+            s, [step.c0 for step in steps], "o", color="tab:blue", ms=4, label="c0"
+        )
         both = [np.hypot(step.ce, step.sigma) for step in steps]
         axes.plot(s, both, "o", color="tab:orange", ms=4, label="root of ce² + sigma²")
-        axes.plot(s, [step.ce for step in steps], "x", color="tab:green", ms=4, label="ce")
-        axes.plot(s, [step.sigma for step in steps], "+", color="tab:red", label="sigma")
+        axes.plot(
+            s, [step.ce for step in steps], "x", color="tab:green", ms=4, label="ce"
+        )
+        axes.plot(
+            s, [step.sigma for step in steps], "+", color="tab:red", label="sigma"
+        )
         made = f"{report.mean:.3f} / {report.std:.3f}"
         axes.set(title=f"{name}: N(0.3, 0.5²) comes out as {made}", xlabel="t")
         axes.title.set_size("medium")

@@ -18,11 +18,15 @@ from nanodiff import laws
 
 def row(what, report):
     """One line of the table in docs/laws.md."""
-    made = f"{report.mean:.3f} / {report.std:.3f}" if report.mean == report.mean else "-"
+    made = (
+        f"{report.mean:.3f} / {report.std:.3f}" if report.mean == report.mean else "-"
+    )
     right = " / ".join(f"{value:.3f}" for value in report.expected) or "-"
     notes = [f.law for f in report.findings if f.verdict in ("note", "small")]
     broken = ", ".join(report.broken) or "nothing"
-    print(f"| {what} | {broken} | {', '.join(dict.fromkeys(notes))} | {made} | {right} |")
+    print(
+        f"| {what} | {broken} | {', '.join(dict.fromkeys(notes))} | {made} | {right} |"
+    )
 
 
 def diffusers():
@@ -59,7 +63,9 @@ def every_n_of_diffusers():
     """Two things that DDIM's list of times must be, for each n: no run is needed."""
     import diffusers
 
-    print("\n| DDIM | a time below the first | the step t - T // n misses the next time |")
+    print(
+        "\n| DDIM | a time below the first | the step t - T // n misses the next time |"
+    )
     print("|---|---|---|")
     for spacing in ("leading", "linspace", "trailing"):
         scheduler = diffusers.DDIMScheduler(timestep_spacing=spacing)
@@ -89,9 +95,13 @@ def monai():
         table = getattr(schedulers, name)(num_train_timesteps=1000).alphas_cumprod
         return laws.check_sampler(sample, table)
 
-    for name, n in (("DDPMScheduler", 1000), ("DDPMScheduler", 50),
-                    ("DDIMScheduler", 1000), ("DDIMScheduler", 300),
-                    ("DDIMScheduler", 50)):  # fmt: skip
+    for name, n in (
+        ("DDPMScheduler", 1000),
+        ("DDPMScheduler", 50),
+        ("DDIMScheduler", 1000),
+        ("DDIMScheduler", 300),
+        ("DDIMScheduler", 50),
+    ):
         row(f"{name[:4]}, n = {n}", check(name, n))
 
 
@@ -110,13 +120,23 @@ def denoising_diffusion_pytorch():
         def forward(self, x, t, x0_hat=None):
             return self.model(x, t)
 
-    for n, schedule in ((1000, "sigmoid"), (1000, "linear"), (250, "linear"),
-                        (30, "linear"), (61, "cosine")):  # fmt: skip
+    for n, schedule in (
+        (1000, "sigmoid"),
+        (1000, "linear"),
+        (250, "linear"),
+        (30, "linear"),
+        (61, "cosine"),
+    ):
 
         def make(model, n=n, schedule=schedule):
-            return GaussianDiffusion(Network(model), image_size=2, timesteps=1000,
-                                     sampling_timesteps=n, beta_schedule=schedule,
-                                     objective="pred_noise")  # fmt: skip
+            return GaussianDiffusion(
+                Network(model),
+                image_size=2,
+                timesteps=1000,
+                sampling_timesteps=n,
+                beta_schedule=schedule,
+                objective="pred_noise",
+            )
 
         report = laws.check_sampler(
             lambda model, shape, make=make: make(model).sample(shape[0]),
@@ -160,7 +180,9 @@ def main():
         except importlib.metadata.PackageNotFoundError:
             print(f"\n{package} is not installed: pip install {package}")
             continue
-        print(f"\n{package} {version}\n\n| what | broken | notes | mean / std | right |")
+        print(
+            f"\n{package} {version}\n\n| what | broken | notes | mean / std | right |"
+        )
         print("|---|---|---|---|---|")
         check()
     if given.all:

@@ -96,7 +96,9 @@ def one_loop(make_noise, dtype=np.float64, order=False):
                 x = x[np.argsort(x.reshape(len(x), -1)[:, 0])]
             ab, prev, beta = level(t), level(t - 1), BETA[t]
             sigma = np.sqrt(beta * (1 - prev) / (1 - ab))
-            x = (x - beta / np.sqrt(1 - ab) * model(x, t)) / np.sqrt(1 - beta) + sigma * z
+            x = (x - beta / np.sqrt(1 - ab) * model(x, t)) / np.sqrt(
+                1 - beta
+            ) + sigma * z
             x = x.astype(dtype)
         return x
 

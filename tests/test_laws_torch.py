@@ -1,4 +1,4 @@
-"""Samplers written in torch, as most are: the public checker takes tensors as they come."""
+"""Samplers written in torch, as most are: the public checker takes tensors."""
 
 import numpy as np
 import pytest
@@ -32,8 +32,9 @@ class Diffusion(torch.nn.Module):
 
     def sample(self, model, shape):
         model.eval()
-        x = torch.randn(shape, generator=self.generator,
-                        device=next(model.parameters()).device)  # fmt: skip
+        x = torch.randn(
+            shape, generator=self.generator, device=next(model.parameters()).device
+        )
         for t in reversed(range(T)):
             x = self.p_sample(model, x, t)
         return x
@@ -59,24 +60,56 @@ def ddim(n, eta=0.0):
 
 @laws.parametrize(
     laws.case("ddpm", laws.check_sampler, Diffusion().sample, ALPHA_BAR),
-    laws.case("noise by normal_", laws.check_sampler,
-              Diffusion(lambda x: torch.zeros_like(x).normal_()).sample, ALPHA_BAR),
-    laws.case("noise by a distribution", laws.check_sampler,
-              Diffusion(lambda x: torch.distributions.Normal(0.0, 1.0).sample(x.shape))
-              .sample, ALPHA_BAR),
-    *(laws.case(f"ddim {n} eta {eta}", laws.check_sampler, ddim(n, eta), ALPHA_BAR,
-                undo=lambda y: 2 * y - 1) for n in (3, 27, 51, 100) for eta in (0, 0.5)),
-    laws.case("schedule", laws.check_schedule, BETA, ALPHA_BAR, kind="linear",
-              q_sample=lambda x0, t: ALPHA_BAR[t][:, None, None, None].sqrt() * x0 + (
-                  1 - ALPHA_BAR[t][:, None, None, None]).sqrt() * torch.randn_like(x0)),
-)  # fmt: skip
+    laws.case(
+        "noise by normal_",
+        laws.check_sampler,
+        Diffusion(lambda x: torch.zeros_like(x).normal_()).sample,
+        ALPHA_BAR,
+    ),
+    laws.case(
+        "noise by a distribution",
+        laws.check_sampler,
+        Diffusion(
+            lambda x: torch.distributions.Normal(0.0, 1.0).sample(x.shape)
+        ).sample,
+        ALPHA_BAR,
+    ),
+    *(
+        laws.case(
+            f"ddim {n} eta {eta}",
+            laws.check_sampler,
+            ddim(n, eta),
+            ALPHA_BAR,
+            undo=lambda y: 2 * y - 1,
+        )
+        for n in (3, 27, 51, 100)
+        for eta in (0, 0.5)
+    ),
+    laws.case(
+        "schedule",
+        laws.check_schedule,
+        BETA,
+        ALPHA_BAR,
+        kind="linear",
+        q_sample=lambda x0, t: (
+            ALPHA_BAR[t][:, None, None, None].sqrt() * x0
+            + (1 - ALPHA_BAR[t][:, None, None, None]).sqrt() * torch.randn_like(x0)
+        ),
+    ),
+)
 def test_right_code_in_torch_keeps_every_law(law):
     law()
 
 
-@pytest.mark.parametrize("noise", [torch.rand_like, lambda x: torch.rand(x.shape),
-                                   lambda x: torch.randn(x.shape[1:]),
-                                   lambda x: torch.randn(len(x), 1, 1, 1)])  # fmt: skip
+@pytest.mark.parametrize(
+    "noise",
+    [
+        torch.rand_like,
+        lambda x: torch.rand(x.shape),
+        lambda x: torch.randn(x.shape[1:]),
+        lambda x: torch.randn(len(x), 1, 1, 1),
+    ],
+)
 def test_uniform_and_shared_noise_in_torch_is_named(noise):
     report = laws.check_sampler(Diffusion(noise).sample, ALPHA_BAR)
     assert report.broken == ["normal"], report

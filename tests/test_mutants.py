@@ -149,15 +149,16 @@ def test_there_are_at_least_twenty_published_errors():
     assert len({(row[0], row[1], row[2]) for row in MUTANTS}) == len(MUTANTS) >= 20
 
 
-# ------------------------------------------------- the same errors, shown to nanodiff.laws
+# ------------------------------------------ the same errors, shown to nanodiff.laws
 PUBLIC = [row for row in MUTANTS if row[0] in ("schedule", "ddpm", "ddim", "respace")]
 PAGE = FOLDER.parent / "docs/laws.md"
 
 
 def reports():
     """What the public checker says of the modules as they are loaded now."""
-    schedule, ddpm, ddim, respace = (importlib.import_module(f"nanodiff.{name}")
-                                     for name in ("schedule", "ddpm", "ddim", "respace"))  # fmt: skip
+    names = "schedule", "ddpm", "ddim", "respace"
+    modules = [importlib.import_module(f"nanodiff.{name}") for name in names]
+    schedule, ddpm, ddim, respace = modules
     for kind in ("linear", "cosine", "quadratic", "sigmoid"):
         s = schedule.NAMED[kind](100)
         yield laws.check_schedule(

@@ -13,32 +13,49 @@ def main(words=None):
     """Check what the command line names; return 1 if a law is broken, 2 if none was."""
     parser = argparse.ArgumentParser("python -m nanodiff.laws", description=__doc__)
     parser.add_argument("sample", nargs="?", help="module:name of sample(model, shape)")
-    parser.add_argument("options", nargs="*", metavar="option=value",
-                        help="with --diffusers: its configuration")  # fmt: skip
-    parser.add_argument("--alpha-bar", help="module:name of a table, or of a function "
-                        "from t to (a, b)")  # fmt: skip
+    parser.add_argument(
+        "options",
+        nargs="*",
+        metavar="option=value",
+        help="with --diffusers: its configuration",
+    )
+    parser.add_argument(
+        "--alpha-bar", help="module:name of a table, or of a function from t to (a, b)"
+    )
     parser.add_argument("--q-sample", help="module:name of q_sample(x0, t, eps)")
     parser.add_argument("--predicts", default="eps", help="eps, x0, v, flow or score")
-    parser.add_argument("--steps", type=int, help="how many; sample(model, shape, steps)")
+    parser.add_argument(
+        "--steps", type=int, help="how many; sample(model, shape, steps)"
+    )
     parser.add_argument("--first", type=int, help="the time of alpha_bar's first entry")
-    parser.add_argument("--allow", default="", help="laws that may be broken: ends,joins")
+    parser.add_argument(
+        "--allow", default="", help="laws that may be broken: ends,joins"
+    )
     parser.add_argument("--diffusers", metavar="NAME", help="a scheduler of diffusers")
     given = parser.parse_args(words)
     allow = tuple(law.strip() for law in given.allow.split(",") if law)
     try:
         if given.diffusers:
             pairs = [*filter(None, [given.sample]), *given.options]
-            report = check_scheduler(given.diffusers, given.steps or 50, allow=allow,
-                                     **dict(_pair(word) for word in pairs))  # fmt: skip
+            report = check_scheduler(
+                given.diffusers,
+                given.steps or 50,
+                allow=allow,
+                **dict(_pair(word) for word in pairs),
+            )
         elif given.sample is None or not (given.alpha_bar or given.q_sample):
             parser.error("expected module:sample with --alpha-bar or --q-sample")
         else:
             report = check_sampler(
-                named(given.sample), given.alpha_bar and named(given.alpha_bar),
+                named(given.sample),
+                given.alpha_bar and named(given.alpha_bar),
                 q_sample=given.q_sample and named(given.q_sample),
-                predicts=given.predicts, steps=given.steps, first=given.first,
-                allow=allow, title=f"{given.sample}:",
-            )  # fmt: skip
+                predicts=given.predicts,
+                steps=given.steps,
+                first=given.first,
+                allow=allow,
+                title=f"{given.sample}:",
+            )
     except (ValueError, ImportError, TypeError) as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 2

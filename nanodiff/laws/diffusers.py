@@ -8,11 +8,16 @@ from nanodiff.laws.impulse import as_numpy
 from nanodiff.laws.report import Report
 from nanodiff.laws.samplers import check_sampler
 
-SAYS = {"epsilon": "eps", "v_prediction": "v", "sample": "x0", "flow_prediction": "flow"}
+SAYS = {
+    "epsilon": "eps",
+    "v_prediction": "v",
+    "sample": "x0",
+    "flow_prediction": "flow",
+}
 
 
 def check_scheduler(name, steps=50, step_options=None, allow=(), **config):
-    """Check a scheduler in the loop of the diffusers documentation; return its `Report`.
+    """Check a scheduler in the loop that diffusers documents; return its `Report`.
 
     name: such as "DDIMScheduler". config: what its constructor takes. steps: handed to
     set_timesteps. step_options: what its step takes besides, such as dict(eta=1.0).
@@ -58,8 +63,13 @@ def check_scheduler(name, steps=50, step_options=None, allow=(), **config):
     alpha_bar = getattr(scheduler, "alphas_cumprod", None)
     if says == "flow" or "FlowMatch" in name:
         T = scheduler.config.num_train_timesteps
-        return check_sampler(sample, lambda t: (1 - t / T, t / T), predicts="flow",
-                             allow=allow, title=f"{name}:")  # fmt: skip
+        return check_sampler(
+            sample,
+            lambda t: (1 - t / T, t / T),
+            predicts="flow",
+            allow=allow,
+            title=f"{name}:",
+        )
     if alpha_bar is None:
         raise ValueError(
             f"name is {name!r}, which has no alphas_cumprod: expected another, or use "
@@ -73,5 +83,11 @@ def check_scheduler(name, steps=50, step_options=None, allow=(), **config):
         return 1 / np.sqrt(1 + s**2), s / np.sqrt(1 + s**2)
 
     whole = all(float(t) == int(t) for t in scheduler.timesteps)
-    return check_sampler(sample, table if whole else between, predicts=says, allow=allow,
-                         steps=steps if whole else None, title=f"{name}:")  # fmt: skip
+    return check_sampler(
+        sample,
+        table if whole else between,
+        predicts=says,
+        allow=allow,
+        steps=steps if whole else None,
+        title=f"{name}:",
+    )

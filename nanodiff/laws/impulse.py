@@ -124,15 +124,15 @@ def play(sample, shape, level, encode, rule, draws, undo=None, size=None, keep=N
         out = np.asarray(undo(out), np.float64)
     whole = "int" in str(raw.dtype)
     x = [*model._x, out.reshape(-1)[:keep]]
-    return Run(model._times, x, model._calls, model._dtype, whole, out.shape,
-               model._seen)  # fmt: skip
+    return Run(
+        model._times, x, model._calls, model._dtype, whole, out.shape, model._seen
+    )
 
 
 def last_array(made):
     """The output: of a loop that yields, or returns all its steps, the last one."""
     if hasattr(made, "__next__"):
-        for made in made:
-            pass
+        *_, made = made
     if isinstance(made, dict):
         made = list(made.values())
     if isinstance(made, tuple | list):
@@ -235,8 +235,17 @@ class Loop:
         rows = rows if self.free and rows else self.rows
         size = rows * self.numbers
         draws = Draws(size, fill, self.row if self.grouped else None, odd)
-        run = play(self.sample, (rows, *self.image), level, self.encode, rule, draws,
-                   self.undo, size, keep)  # fmt: skip
+        run = play(
+            self.sample,
+            (rows, *self.image),
+            level,
+            self.encode,
+            rule,
+            draws,
+            self.undo,
+            size,
+            keep,
+        )
         if run.times != self.first.times:
             raise Unsteady(f"{len(run.times)} calls, {len(self.first.times)} at first")
         return run, draws
@@ -252,8 +261,11 @@ class Loop:
     def odd_draws(self):
         """Shapes of draws that are not one number for each number of x_t."""
         size, row = self.rows * self.numbers, self.row if self.grouped else None
-        return [s for s, _, _ in self.log
-                if s != row and (not np.prod(s) or np.prod(s) % size)]  # fmt: skip
+        return [
+            s
+            for s, _, _ in self.log
+            if s != row and (not np.prod(s) or np.prod(s) % size)
+        ]
 
     def measure(self, level):
         """Put one impulse into each draw and each call; return `Measured`."""
@@ -287,13 +299,18 @@ class Loop:
             answers[:, start : start + count] = x[:, 1:] - x[:, :1]
         uniform = np.array([u for _, u in slots], bool)
         return Measured(
-            self.first.times, answers[:, :K], answers[:, K:] / SAID, x[:, 0],
-            np.where(uniform, 1 / 12, 1.0), uniform,
-            np.array([c for c, _ in slots], int), run.whole,
-        )  # fmt: skip
+            self.first.times,
+            answers[:, :K],
+            answers[:, K:] / SAID,
+            x[:, 0],
+            np.where(uniform, 1 / 12, 1.0),
+            uniform,
+            np.array([c for c, _ in slots], int),
+            run.whole,
+        )
 
     def misfit(self, level, measured, size, said):
-        """How far a run with noise of `size` and x0_hat in [-said, said] is from linear.
+        """How far a run with noise of `size` and x0_hat up to `said` is from linear.
 
         Returns one number a call, and one for the output, in units of the noise.
         """

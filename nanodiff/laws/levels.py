@@ -21,7 +21,9 @@ def levels_table(alpha_bar):
     table = table_of(alpha_bar)
     bad = ~((table >= 0) & (table <= 1))
     if bad.any():
-        raise ValueError(f"alpha_bar holds {table[bad][0]:.4g}, expected values in 0..1")
+        raise ValueError(
+            f"alpha_bar holds {table[bad][0]:.4g}, expected values in 0..1"
+        )
     return table
 
 
@@ -52,7 +54,9 @@ class Levels:
     def _table(self, table, times, first):
         if first is None:
             seen = [self.time(t) for t in times]
-            one_based = table[0] < 1 and seen and max(seen) == len(table) and min(seen) >= 1
+            one_based = (
+                table[0] < 1 and seen and max(seen) == len(table) and min(seen) >= 1
+            )
             first = int(one_based)
             if one_based:
                 self.note = f"times are read as 1..{len(table)}"
@@ -86,8 +90,11 @@ class Levels:
 
 
 def _pair(found, t):
-    values = [as_numpy(v).reshape(-1) for v in found] if np.ndim(found) != 0 or isinstance(
-        found, tuple | list) else []  # fmt: skip
+    values = (
+        [as_numpy(v).reshape(-1) for v in found]
+        if np.ndim(found) != 0 or isinstance(found, tuple | list)
+        else []
+    )
     if len(values) != 2 or not all(len(v) for v in values):
         raise ValueError(f"alpha_bar({t:g}) is {found!r}, expected (a, b)")
     a, b = (float(v[0]) for v in values)

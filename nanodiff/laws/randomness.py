@@ -82,7 +82,9 @@ def _numpy_fakes(draws):
         return low + (high - low) * _plain(draws.array(shape, uniform=True))
 
     def standard_normal(self, size=None, dtype=np.float64, out=None):
-        return _into(draws.array(_shape(size if out is None else out.shape)), dtype, out)
+        return _into(
+            draws.array(_shape(size if out is None else out.shape)), dtype, out
+        )
 
     def random(self, size=None, dtype=np.float64, out=None):
         shape = _shape(size if out is None else out.shape)
@@ -94,8 +96,12 @@ def _numpy_fakes(draws):
     def rand(self, *shape):
         return _plain(draws.array(shape, uniform=True))
 
-    both = {"normal": normal, "uniform": uniform, "random": random,
-            "standard_normal": standard_normal}  # fmt: skip
+    both = {
+        "normal": normal,
+        "uniform": uniform,
+        "random": random,
+        "standard_normal": standard_normal,
+    }
     old = {"randn": randn, "rand": rand, "random_sample": random, "seed": _nothing}
     Generator = type("Generator", (np.random.Generator,), both)
     RandomState = type("RandomState", (np.random.RandomState,), both | old)
@@ -143,7 +149,9 @@ def _torch_fakes(torch, draws):
 
     def normal(mean=0.0, std=1.0, size=None, **kw):
         if size is None:
-            size = torch.broadcast_shapes(*(getattr(v, "shape", ()) for v in (mean, std)))
+            size = torch.broadcast_shapes(
+                *(getattr(v, "shape", ()) for v in (mean, std))
+            )
         return mean + std * tensor(size, **kw)
 
     def normal_(self, mean=0.0, std=1.0, **_):
@@ -153,11 +161,14 @@ def _torch_fakes(torch, draws):
         return self.copy_(low + (high - low) * tensor(self.shape, uniform=True))
 
     return {
-        (torch, "randn"): maker(False), (torch, "rand"): maker(True),
-        (torch, "randn_like"): like(False), (torch, "rand_like"): like(True),
-        (torch, "normal"): normal, (torch.Tensor, "normal_"): normal_,
+        (torch, "randn"): maker(False),
+        (torch, "rand"): maker(True),
+        (torch, "randn_like"): like(False),
+        (torch, "rand_like"): like(True),
+        (torch, "normal"): normal,
+        (torch.Tensor, "normal_"): normal_,
         (torch.Tensor, "uniform_"): uniform_,
-    }  # fmt: skip
+    }
 
 
 @contextlib.contextmanager
@@ -168,13 +179,26 @@ def replaced(draws, *reached_from):
     """
     Generator, RandomState = _numpy_fakes(draws)
     rng, state = Generator(np.random.PCG64(0)), RandomState(0)
-    fakes = {(np.random, name): getattr(state, name) for name in (
-        "randn", "rand", "normal", "uniform", "random", "random_sample", "seed",
-        "standard_normal")}  # fmt: skip
-    fakes |= {(np.random, "ranf"): state.random, (np.random, "sample"): state.random,
-              (np.random, "default_rng"): lambda *a, **k: rng,
-              (np.random, "Generator"): Generator,
-              (np.random, "RandomState"): RandomState}  # fmt: skip
+    fakes = {
+        (np.random, name): getattr(state, name)
+        for name in (
+            "randn",
+            "rand",
+            "normal",
+            "uniform",
+            "random",
+            "random_sample",
+            "seed",
+            "standard_normal",
+        )
+    }
+    fakes |= {
+        (np.random, "ranf"): state.random,
+        (np.random, "sample"): state.random,
+        (np.random, "default_rng"): lambda *a, **k: rng,
+        (np.random, "Generator"): Generator,
+        (np.random, "RandomState"): RandomState,
+    }
     if (torch := sys.modules.get("torch")) is not None:
         fakes |= _torch_fakes(torch, draws)
     known = {id(getattr(owner, name)): fake for (owner, name), fake in fakes.items()}
@@ -214,8 +238,10 @@ def _walk(thing, swap, undo, seen):
                 _walk(value, swap, undo, seen)
 
     if isinstance(thing, types.FunctionType):
-        each([(c, c.cell_contents) for c in thing.__closure__ or () if _filled(c)],
-             lambda cell, value: setattr(cell, "cell_contents", value))  # fmt: skip
+        each(
+            [(c, c.cell_contents) for c in thing.__closure__ or () if _filled(c)],
+            lambda cell, value: setattr(cell, "cell_contents", value),
+        )
         if _foreign(thing.__module__):
             return
         names = set(_names(thing.__code__))
@@ -262,8 +288,12 @@ def _walk(thing, swap, undo, seen):
 
 
 def _foreign(module):
-    return any((module or "").split(".")[0] == f or (module or "").startswith(f + ".")
-               or module == f for f in FOREIGN)  # fmt: skip
+    return any(
+        (module or "").split(".")[0] == f
+        or (module or "").startswith(f + ".")
+        or module == f
+        for f in FOREIGN
+    )
 
 
 def _filled(cell):

@@ -58,8 +58,9 @@ class Report:
         """The finding of a law; skipped, if the check had nothing to judge."""
         rank = ("crash", "BROKEN", "allowed", "small", "note", "ok", "skipped")
         mine = [f for f in self.findings if f.law == law]
-        return min(mine, key=lambda f: rank.index(f.verdict),
-                   default=Finding(law, "skipped"))  # fmt: skip
+        return min(
+            mine, key=lambda f: rank.index(f.verdict), default=Finding(law, "skipped")
+        )
 
     @property
     def broken(self):
@@ -81,7 +82,8 @@ class Report:
         if self.expected:
             lines.append(
                 f"  Data N(0.3, 0.5^2) come out as {self.mean:.3f} / {self.std:.3f} "
-                f"(mean / std), correct {self.expected[0]:.3f} / {self.expected[1]:.3f}."
+                f"(mean / std), correct {self.expected[0]:.3f} / "
+                f"{self.expected[1]:.3f}."
             )
         return "\n".join(lines)
 
@@ -103,13 +105,16 @@ def case(name, check, *args, **kwargs):
 def parametrize(*cases):
     """Return a decorator for pytest: one test for each law and case.
 
-    The test function takes `law` and calls it; a law that is broken raises `Broken`, one
-    that does not apply is skipped. Raises ImportError where pytest is absent.
+    The test function takes `law` and calls it; a law that is broken raises
+    `Broken`, one that does not apply is skipped. Raises ImportError where pytest is
+    absent.
     """
     try:
         import pytest
     except ImportError as error:
-        raise ImportError("laws.parametrize needs pytest: pip install pytest") from error
+        raise ImportError(
+            "laws.parametrize needs pytest: pip install pytest"
+        ) from error
 
     def one(name, law, run):
         def test():

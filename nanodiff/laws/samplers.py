@@ -5,31 +5,56 @@ import sys
 
 import numpy as np
 
-from nanodiff.laws import verdicts
+from nanodiff.laws import verdicts, whole
 from nanodiff.laws.impulse import Loop, Unsteady, encoder
 from nanodiff.laws.levels import Levels, levels_table
 from nanodiff.laws.report import Report, allowed
 from nanodiff.laws.steps import correct, family_of, noise_error, recursion, steps_of
 from nanodiff.laws.verdicts import MEAN, POINT, SEEN, STD, Evidence
 
-LAWS = ("runs", "finite", "count", "starts", "shares", "joins", "spread", "ends",
-        "quiet end", "linear", "normal", "clip", "moments")  # fmt: skip
+LAWS = (
+    "runs",
+    "finite",
+    "count",
+    "starts",
+    "shares",
+    "joins",
+    "spread",
+    "ends",
+    "quiet end",
+    "linear",
+    "normal",
+    "clip",
+    "moments",
+)
 
 
 def check_sampler(
-    sample, alpha_bar=None, *, predicts="eps", q_sample=None, steps=None, undo=None,
-    image=(1, 2, 2), first=None, time=None, allow=(), title="sampler:",
-):  # fmt: skip
+    sample,
+    alpha_bar=None,
+    *,
+    predicts="eps",
+    q_sample=None,
+    steps=None,
+    undo=None,
+    image=(1, 2, 2),
+    first=None,
+    time=None,
+    allow=(),
+    title="sampler:",
+):
     """Run a sampling loop with our model and our noise; return its `Report`.
 
-    sample(model, shape) returns x_0 of that shape, calling model(xt, t); or, if it takes
-    three arguments, sample(model, shape, steps). alpha_bar: the table that t indexes,
-    or a function from t to (a, b) of x_t = a x_0 + b eps. predicts: what the model says,
+    sample(model, shape) returns x_0 of that shape and calls model(xt, t); or, if it
+    takes steps, sample(model, shape, steps). alpha_bar: the table that t indexes, or a
+    function from t to (a, b) of x_t = a x_0 + b eps. predicts: what the model says,
     "eps", "x0", "v" (a eps - b x0), "flow" (eps - x0), "score", or a function (x0, eps,
-    a, b). q_sample(x0, t, eps): the levels are taken from it. steps: how many calls were
-    asked for. undo: of what the loop does to its output. image: the shape of one image.
-    first: the time of alpha_bar's first entry. time: from what the model is called with
-    to an index of alpha_bar. allow: laws that may be broken.
+    a, b). q_sample(x0, t, eps): must have the levels of alpha_bar, or gives them if
+    there is none. steps: how many calls are asked for. undo: of what the loop does to
+    its output. image: the shape of one image. first: the time of alpha_bar's first
+    entry. time: from what the model is called with to an index of alpha_bar. allow:
+    laws that may be broken. Raises ValueError for arguments that do not fit; what the
+    loop raises is reported.
 
     >>> from nanodiff import ddim, linear
     >>> def sample(model, shape):
@@ -137,8 +162,9 @@ def _takes_steps(sample):
 
 def _judge(report, loop, levels, asked):
     table = np.array([levels(t) for t in loop.first.times], float)
-    report.add("runs", "note" if levels.note else "ok",
-               levels.note or f"{len(table)} calls")  # fmt: skip
+    report.add(
+        "runs", "note" if levels.note else "ok", levels.note or f"{len(table)} calls"
+    )
     measured = loop.measure(levels)
     if loop.undo is None and (unit := _unit_of(measured)):
         loop.undo = lambda y: 2 * y / unit - 1
@@ -156,10 +182,10 @@ def _judge(report, loop, levels, asked):
     normal = verdicts.normal(run)
     if not run.linear:
         report.kind = "no linear map of its noise"
-        verdicts.output_only(run)
+        whole.output_only(run)
     elif run.several:
         report.kind = "several calls a step, or earlier outputs remembered"
-        verdicts.several_calls(run)
+        whole.several_calls(run)
     else:
         _one_call_a_step(run, normal)
     report.findings.sort(key=lambda finding: LAWS.index(finding.law))
@@ -167,7 +193,7 @@ def _judge(report, loop, levels, asked):
 
 
 def _unit_of(measured):
-    """1 or 255 if the loop ends with unit (x + 1) / 2, and nobody said so; else None."""
+    """1 or 255 if the loop ends with unit (x + 1) / 2 and nobody said so, or None."""
     for unit in (1, 255):
         centre, scale = measured.level[-1] / unit, measured.signal[-1, -1] / unit
         if abs(centre - 0.5) < 0.01 and abs(scale - 0.5) < 0.05:
@@ -189,10 +215,12 @@ def _one_call_a_step(run, normal):
     if verdicts.at_first(run.levels, steps[-1]):  # where the loop means to end
         steps[-1].a_s, steps[-1].b_s = run.levels.quietest
     numbers = correct(steps, family, eta if any(errors) else None)
-    want, point = (recursion(steps, numbers, *data) for data in ((MEAN, STD), (POINT, 0)))
+    want, point = (
+        recursion(steps, numbers, *data) for data in ((MEAN, STD), (POINT, 0))
+    )
     made, off, room = measured.moments(run.table, MEAN, STD), 0.0, 0.0
     if run.reordered:
-        *made, room = verdicts.real_noise(run)
+        *made, room = whole.real_noise(run)
     else:
         off = np.subtract(measured.moments(run.table, POINT, 0.0), point)
     off = np.max(np.abs([*np.atleast_1d(off), *np.subtract(made, want)]))
@@ -205,6 +233,6 @@ def _one_call_a_step(run, normal):
         return
     verdicts.joins(run)
     verdicts.spread(run, errors, family)
-    if verdicts.same_for_large(run, want):
-        verdicts.clip(run)
-        verdicts.moments(run, want)
+    if whole.same_for_large(run, want):
+        whole.clip(run)
+        whole.moments(run, want)

@@ -5,22 +5,40 @@ import warnings
 
 import numpy as np
 
+from nanodiff.laws.formulas import derived, formulas
 from nanodiff.laws.impulse import as_numpy
 from nanodiff.laws.levels import measured_level, table_of
 from nanodiff.laws.randomness import Draws, replaced
 from nanodiff.laws.report import Report, allowed
 from nanodiff.laws.verdicts import FLAGRANT, SEEN, VISIBLE
 
-LAWS = ("range", "falls", "product", "terminal", "finite", "tables", "formula",
-        "q_sample", "normal")  # fmt: skip
+LAWS = (
+    "range",
+    "falls",
+    "product",
+    "terminal",
+    "finite",
+    "tables",
+    "formula",
+    "q_sample",
+    "normal",
+)
 KINDS = ("linear", "quadratic", "cosine", "sigmoid")
 AGREES = 1e-2  # in sqrt(alpha_bar): how near a table is to its formula
 
 
 def check_schedule(
-    beta=None, alpha_bar=None, *, kind=None, q_sample=None, tables=None, first=None,
-    allow=(), title="schedule:", **formula,
-):  # fmt: skip
+    beta=None,
+    alpha_bar=None,
+    *,
+    kind=None,
+    q_sample=None,
+    tables=None,
+    first=None,
+    allow=(),
+    title="schedule:",
+    **formula,
+):
     """Check the tables of a schedule; return a `Report`.
 
     beta, alpha_bar: either or both, for t = 1..T, or T + 1 values that start with the
@@ -92,23 +110,6 @@ def _first(beta, alpha_bar, kind, formula):
     return 1
 
 
-def formulas(kind, T, start=None, end=None, offset=0.008, cap=0.999):
-    """beta of a kind for t = 1..T; of "linear" and "quadratic" unscaled and scaled."""
-    if kind in ("linear", "quadratic"):
-        power = 1 if kind == "linear" else 2
-        low, high = (1e-4, 0.02) if kind == "linear" else (0.00085, 0.012)
-        low, high = start or low, end or high
-        beta = np.linspace(low ** (1 / power), high ** (1 / power), T) ** power
-        return [beta, np.minimum(beta * 1000 / T, cap)]
-    if kind == "cosine":
-        curve = np.cos((np.arange(T + 1) / T + offset) / (1 + offset) * np.pi / 2) ** 2
-    else:
-        low, high = -3 if start is None else start, 3 if end is None else end
-        curve = 1 / (1 + np.exp(-np.linspace(low, high, T + 1)))
-        curve = curve[-1] - curve
-    return [np.minimum(1 - curve[1:] / curve[:-1], cap)]
-
-
 def _range(report, beta, first):
     fine = (beta > 0) & (beta < 1)  # NaN is not
     fine[-1:] |= beta[-1:] == 1  # zero terminal SNR
@@ -116,9 +117,14 @@ def _range(report, beta, first):
         report.add("range", "ok", f"beta {beta[0]:.3g} .. {beta[-1]:.3g}")
         return
     i = int(np.flatnonzero(~fine)[0])
-    report.add("range", "BROKEN", f"beta[{i + first}] = {beta[i]:.4g}", "inside (0, 1)",
-               f"{np.count_nonzero(~fine)} of {len(beta)}",
-               "betas scaled by 1000 / T at a small T, or a formula without its limit")  # fmt: skip
+    report.add(
+        "range",
+        "BROKEN",
+        f"beta[{i + first}] = {beta[i]:.4g}",
+        "inside (0, 1)",
+        f"{np.count_nonzero(~fine)} of {len(beta)}",
+        "betas scaled by 1000 / T at a small T, or a formula without its limit",
+    )
 
 
 def _falls(report, alpha_bar, first):
@@ -128,22 +134,34 @@ def _falls(report, alpha_bar, first):
     outside = np.flatnonzero(~((alpha_bar >= 0) & (alpha_bar <= 1)))
     if len(outside):
         i = int(outside[0])
-        report.add("falls", "BROKEN", f"alpha_bar[{i + first}] = {alpha_bar[i]:.6g}",
-                   "inside 0..1")  # fmt: skip
+        report.add(
+            "falls",
+            "BROKEN",
+            f"alpha_bar[{i + first}] = {alpha_bar[i]:.6g}",
+            "inside 0..1",
+        )
     elif not len(wrong):
         report.add("falls", "ok")
     else:
         i = int(wrong[0])
-        report.add("falls", "BROKEN",
-                   f"alpha_bar[{i + first}] = {full[i + 1]:.6g} after {full[i]:.6g}", "less",
-                   f"{len(wrong)} of {len(alpha_bar)}", "the 1 of the data kept as the "
-                   "first noisy step" if i == 0 else "")  # fmt: skip
+        report.add(
+            "falls",
+            "BROKEN",
+            f"alpha_bar[{i + first}] = {full[i + 1]:.6g} after {full[i]:.6g}",
+            "less",
+            f"{len(wrong)} of {len(alpha_bar)}",
+            "the 1 of the data kept as the first noisy step" if i == 0 else "",
+        )
 
 
 def _product(report, beta, alpha_bar, first):
     if len(beta) != len(alpha_bar):
-        report.add("product", "BROKEN", f"{len(beta)} betas, {len(alpha_bar)} alpha_bars",
-                   "as many")  # fmt: skip
+        report.add(
+            "product",
+            "BROKEN",
+            f"{len(beta)} betas, {len(alpha_bar)} alpha_bars",
+            "as many",
+        )
         return
     ratio = alpha_bar / np.concatenate([[1.0], alpha_bar[:-1]])
     # a float32 product is wrong by 2e-7, and 0 / 0 at the end says nothing
@@ -157,11 +175,15 @@ def _product(report, beta, alpha_bar, first):
     noise = np.sqrt(np.maximum(1 - np.cumprod(1 - beta), 0)), np.sqrt(1 - alpha_bar)
     far = np.abs(noise[0] - noise[1]).max()
     before = f"alpha_bar[{i + first - 1}]" if i else "1"
-    report.add("product", "small" if far < SEEN else "BROKEN",
-               f"alpha_bar[{i + first}] / {before} = {ratio[i]:.6f}",
-               f"1 - beta = {1 - beta[i]:.6f}", f"{len(wrong)} of {len(beta)} steps; the "
-               f"noise is off by {far:.3g}", "a product that starts at another time than "
-               "beta, or alpha_bar changed afterwards")  # fmt: skip
+    report.add(
+        "product",
+        "small" if far < SEEN else "BROKEN",
+        f"alpha_bar[{i + first}] / {before} = {ratio[i]:.6f}",
+        f"1 - beta = {1 - beta[i]:.6f}",
+        f"{len(wrong)} of {len(beta)} steps; the noise is off by {far:.3g}",
+        "a product that starts at another time than "
+        "beta, or alpha_bar changed afterwards",
+    )
 
 
 def _terminal(report, alpha_bar):
@@ -169,35 +191,13 @@ def _terminal(report, alpha_bar):
     if left <= VISIBLE:
         report.add("terminal", "ok", f"alpha_bar at T is {left:.2g}")
         return
-    report.add("terminal", "BROKEN" if not left <= FLAGRANT else "note",
-               f"alpha_bar at T is {left:.3g}: x_T still holds {np.sqrt(left):.2f} x_0",
-               f"at most {VISIBLE}", cause="betas that are not scaled to this T")  # fmt: skip
-
-
-def derived(beta, alpha_bar):
-    """Tables that follow from beta and alpha_bar, by the names that people give them."""
-    before = np.concatenate([[1.0], alpha_bar[:-1]])
-    beta = 1 - alpha_bar / before if beta is None else beta
-    noise = 1 - alpha_bar
-    tilde = beta * (1 - before) / noise
-    known = {
-        "alpha": 1 - beta,
-        "alpha_bar_prev": before,
-        "beta_tilde": tilde,
-        "snr": alpha_bar / noise,
-        "sqrt_alpha": np.sqrt(1 - beta),
-        "sqrt_recip_alphas": 1 / np.sqrt(1 - beta),
-        "sqrt_alphas_cumprod": np.sqrt(alpha_bar),
-        "sqrt_one_minus_alphas_cumprod": np.sqrt(noise),
-        "log_one_minus_alphas_cumprod": np.log(noise),
-        "sqrt_recip_alphas_cumprod": np.sqrt(1 / alpha_bar),
-        "sqrt_recipm1_alphas_cumprod": np.sqrt(1 / alpha_bar - 1),
-        "posterior_mean_coef1": beta * np.sqrt(before) / noise,
-        "posterior_mean_coef2": np.sqrt(1 - beta) * (1 - before) / noise,
-        "posterior_log_variance_clipped": np.log(np.maximum(tilde, 1e-20)),
-    }
-    return known | {"alphas": known["alpha"], "alphas_cumprod_prev": before,
-                    "posterior_variance": tilde}  # fmt: skip
+    report.add(
+        "terminal",
+        "BROKEN" if not left <= FLAGRANT else "note",
+        f"alpha_bar at T is {left:.3g}: x_T still holds {np.sqrt(left):.2f} x_0",
+        f"at most {VISIBLE}",
+        cause="betas that are not scaled to this T",
+    )
 
 
 def _finite(report, alpha_bar, first):
@@ -206,9 +206,14 @@ def _finite(report, alpha_bar, first):
         report.add("finite", "ok")
         return
     i = int(bad[0])
-    report.add("finite", "BROKEN", f"1 / (1 - alpha_bar[{i + first}]) is not finite",
-               "alpha_bar below 1 at each noisy step", f"{len(bad)} of {len(alpha_bar)}",
-               "the 1 of the data kept as the first noisy step")  # fmt: skip
+    report.add(
+        "finite",
+        "BROKEN",
+        f"1 / (1 - alpha_bar[{i + first}]) is not finite",
+        "alpha_bar below 1 at each noisy step",
+        f"{len(bad)} of {len(alpha_bar)}",
+        "the 1 of the data kept as the first noisy step",
+    )
 
 
 def _tables(report, beta, alpha_bar, tables, first):
@@ -219,8 +224,12 @@ def _tables(report, beta, alpha_bar, tables, first):
         table = table[1:] if first and len(table) == len(alpha_bar) + 1 else table
         bad = np.flatnonzero(~np.isfinite(table))
         if len(bad) and not (name in known and np.isinf(known[name][bad]).all()):
-            report.add("tables", "BROKEN", f"{name}[{bad[0] + first}] = {table[bad[0]]}",
-                       "finite")  # fmt: skip
+            report.add(
+                "tables",
+                "BROKEN",
+                f"{name}[{bad[0] + first}] = {table[bad[0]]}",
+                "finite",
+            )
             continue
         if name not in known or len(table) != len(alpha_bar):
             report.add("tables", "skipped", f"{name} is no table that the check knows")
@@ -232,8 +241,13 @@ def _tables(report, beta, alpha_bar, tables, first):
         wrong = np.flatnonzero(off > 5e-3 + 1e-6 / np.maximum(1 - alpha_bar, 1e-6))
         if len(wrong):
             i = int(wrong[0])
-            report.add("tables", "BROKEN", f"{name}[{i + first}] = {table[i]:.5g}",
-                       f"{want[i]:.5g}", f"{len(wrong)} of {len(want)}")  # fmt: skip
+            report.add(
+                "tables",
+                "BROKEN",
+                f"{name}[{i + first}] = {table[i]:.5g}",
+                f"{want[i]:.5g}",
+                f"{len(wrong)} of {len(want)}",
+            )
         else:
             report.add("tables", "ok", name)
 
@@ -252,10 +266,14 @@ def _formula(report, alpha_bar, kind, options, first):
     elif want is None:
         report.add("formula", "BROKEN", "NaN", f"the formula of {kind}")
     else:
-        report.add("formula", "BROKEN",
-                   f"sqrt(alpha_bar[{i + first}]) = {np.sqrt(alpha_bar[i]):.4f}, alpha_bar "
-                   f"at T {alpha_bar[-1]:.2g}", f"{np.sqrt(want[i]):.4f}, {want[-1]:.2g}",
-                   cause="another limit of beta, a square left out, or roots for squares")  # fmt: skip
+        report.add(
+            "formula",
+            "BROKEN",
+            f"sqrt(alpha_bar[{i + first}]) = {np.sqrt(alpha_bar[i]):.4f}, alpha_bar "
+            f"at T {alpha_bar[-1]:.2g}",
+            f"{np.sqrt(want[i]):.4f}, {want[-1]:.2g}",
+            cause="another limit of beta, a square left out, or roots for squares",
+        )
 
 
 def _q_sample(report, alpha_bar, q_sample, first):
@@ -271,13 +289,20 @@ def _q_sample(report, alpha_bar, q_sample, first):
         off = max(abs(a - want[0]), abs(b - want[1]))
         if not off <= worst:
             worst = off
-            text = (f"{a:.4f} x_0 + {b:.4f} eps", f"{want[0]:.4f}, {want[1]:.4f}",
-                    f"at t = {i + first}")  # fmt: skip
+            text = (
+                f"{a:.4f} x_0 + {b:.4f} eps",
+                f"{want[0]:.4f}, {want[1]:.4f}",
+                f"at t = {i + first}",
+            )
     if worst < 1e-3:
         report.add("q_sample", "ok", f"worst {worst:.1e}")
     else:
-        report.add("q_sample", "BROKEN", *text, "alpha_bar without its root, or of the "
-                   "time beside it")  # fmt: skip
+        report.add(
+            "q_sample",
+            "BROKEN",
+            *text,
+            "alpha_bar without its root, or of the time beside it",
+        )
     _own_noise(report, q_sample, first)
 
 
@@ -296,11 +321,20 @@ def _own_noise(report, q_sample, t):
             continue
         as_numpy(made[0] if isinstance(made, tuple | list) else made)
         if any(uniform for _, _, uniform in draws.log):
-            report.add("normal", "BROKEN", "q_sample draws uniform numbers", "normal ones",
-                       cause="rand where randn belongs")  # fmt: skip
+            report.add(
+                "normal",
+                "BROKEN",
+                "q_sample draws uniform numbers",
+                "normal ones",
+                cause="rand where randn belongs",
+            )
         elif any(shape != tuple(x0.shape) for shape, _, _ in draws.log):
-            report.add("normal", "BROKEN", f"q_sample draws noise of shape {draws.log[0][0]}",
-                       "one number for each pixel of each image")  # fmt: skip
+            report.add(
+                "normal",
+                "BROKEN",
+                f"q_sample draws noise of shape {draws.log[0][0]}",
+                "one number for each pixel of each image",
+            )
         elif draws.log:
             report.add("normal", "ok")
         return

@@ -9,6 +9,7 @@ import dataclasses
 
 import numpy as np
 
+
 @dataclasses.dataclass
 class Step:
     """One step of a sampler: x_s = c0 x0_hat + ce eps_hat + sigma z.
@@ -43,8 +44,14 @@ def steps_of(measured, levels):
     for n in range(N):
         (a, b), end = levels[n], n + 1 == N
         a_s, b_s = (1.0, 0.0) if end else levels[n + 1]
-        step = Step(measured.times[n], None if end else measured.times[n + 1],
-                    a, b, float(a_s), float(b_s))  # fmt: skip
+        step = Step(
+            measured.times[n],
+            None if end else measured.times[n + 1],
+            a,
+            b,
+            float(a_s),
+            float(b_s),
+        )
         old = np.concatenate([measured.noise[n], measured.signal[n, :n]])
         new = np.concatenate([measured.noise[n + 1], measured.signal[n + 1, :n]])
         K = measured.noise.shape[1]
@@ -74,9 +81,9 @@ def _common_ratio(new, old, largest):
 
 
 def legal(a, b, a_s, b_s):
-    """beta, beta_tilde and the posterior's share of eps_hat, for a step between levels.
+    """beta, beta_tilde and the posterior's share of eps_hat, between two levels.
 
-    With r = a / a_s: beta = b^2 - r^2 b_s^2, beta_tilde = beta b_s^2 / b^2 (DDPM Eq. 7).
+    r = a / a_s, beta = b^2 - r^2 b_s^2, beta_tilde = beta b_s^2 / b^2 (DDPM Eq. 7).
     """
     r = a / a_s if a_s else np.inf
     beta = max(b * b - r * r * b_s * b_s, 0.0)  # 0 where the noise does not fall
@@ -149,15 +156,20 @@ def correct(steps, family, eta):
             var = min(var, s.b_s**2)
             ce = np.sqrt(s.b_s**2 - var)
         else:
-            var = 0.0 if last else beta if family == "beta" else min(
-                max(s.sigma**2, tilde), beta)  # fmt: skip
+            var = (
+                0.0
+                if last
+                else beta
+                if family == "beta"
+                else min(max(s.sigma**2, tilde), beta)
+            )
             ce = post
         made.append((s.a_s, ce, np.sqrt(var)))
     return made
 
 
 def recursion(steps, numbers, mean, std):
-    """Mean and std of the output, for data N(mean, std^2), from three numbers a step."""
+    """Mean and std of the output for data N(mean, std^2), from numbers a step."""
     m, v = 0.0, 1.0
     if abs(steps[0].a ** 2 + steps[0].b ** 2 - 1) > 1e-4:
         v = steps[0].b ** 2
