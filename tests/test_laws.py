@@ -450,6 +450,24 @@ WRONG = {  # sampler, table, laws that must be broken, mean and std, those of ri
         None,
         None,
     ),
+    "a seed in the loop": (
+        strangers.one_loop(
+            lambda rng, shape, t: np.random.default_rng(7).standard_normal(shape)
+        ),
+        ALPHA_BAR,
+        {"normal"},
+        None,
+        None,
+    ),
+    "a seed of old in the loop": (
+        strangers.one_loop(
+            lambda rng, shape, t: np.random.seed(7) or np.random.randn(*shape)
+        ),
+        ALPHA_BAR,
+        {"normal"},
+        None,
+        None,
+    ),
     "one z for all steps": (
         strangers.one_loop(one_z()),
         ALPHA_BAR,

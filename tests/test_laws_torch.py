@@ -129,6 +129,34 @@ def test_a_step_in_torch_with_and_without_z():
             assert not report.broken and report.kind == "DDPM, variance beta", report
 
 
+def test_a_seed_set_inside_the_loop_is_named_and_one_before_it_is_not():
+    def seeded(x):
+        torch.manual_seed(3)
+        return torch.randn_like(x)
+
+    assert laws.check_sampler(Diffusion(seeded).sample, ALPHA_BAR).broken == ["normal"]
+
+    def sample(model, shape):
+        torch.manual_seed(3)
+        return Diffusion().sample(model, shape)
+
+    assert not laws.check_sampler(sample, ALPHA_BAR).broken
+
+
+def test_a_module_may_hold_the_model():
+    class Held(Diffusion):
+        def __init__(self):
+            super().__init__()
+            self.network = torch.nn.Linear(1, 1)
+
+        def sample(self, model, shape):
+            self.network = model
+            self.eval()
+            return super().sample(self.network, shape)
+
+    assert not laws.check_sampler(Held().sample, ALPHA_BAR).broken
+
+
 def test_the_functions_of_torch_are_put_back():
     names = "randn", "rand", "randn_like", "rand_like", "normal"
     before = [getattr(torch, name) for name in names]

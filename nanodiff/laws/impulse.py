@@ -18,7 +18,7 @@ import warnings
 import numpy as np
 from numpy.random import default_rng  # the real one, while a run has another
 
-from nanodiff.laws.randomness import Draws, replaced
+from nanodiff.laws.randomness import Draws, Kept, replaced
 
 SAID = 0.5  # the x0_hat of an impulse: inside [-1, 1], so that no clip acts
 NOISELESS = 1e-6  # below this b, x_t is the data and eps says nothing
@@ -56,6 +56,7 @@ class Model:
     """What the loop gets as its network. `rule(n, x, a, b)` is its x0_hat at call n."""
 
     def __init__(self, level, encode, rule, draws, size=None, keep=None):
+        super().__init__()
         self._level, self._encode, self._rule = level, encode, rule
         self._draws, self._size, self._keep = draws, size, keep
         self._times, self._x, self._calls, self._before = [], [], 0, None
@@ -110,8 +111,11 @@ class Model:
 
 def play(sample, shape, level, encode, rule, draws, undo=None, size=None, keep=None):
     """Run the loop once and return its `Run`."""
-    model = Model(level, encode, rule, draws, size, keep)
-    if (torch := sys.modules.get("torch")) is not None:
+    kind = Model
+    if (torch := sys.modules.get("torch")) is not None:  # so that modules may hold it
+        kind = type("Model", (Model, torch.nn.Module), {})
+    model = kind(level, encode, rule, draws, size, keep)
+    if torch is not None:
         model.dtype, model.device = torch.float32, torch.device("cpu")
     with replaced(draws, sample), np.errstate(all="ignore"):
         with warnings.catch_warnings():
@@ -181,7 +185,7 @@ class Measured:
     level: np.ndarray  # (calls + 1,) where no noise and no x0_hat is
     variance: np.ndarray  # (draws,) 1, or 1/12 of a uniform number
     uniform: np.ndarray  # (draws,)
-    made_at: np.ndarray  # (draws,) model calls before each draw
+    places: list  # (draws,) the seed and place of each draw, if they are known
     whole: bool
 
     def moments(self, levels, mean, std):
@@ -226,7 +230,7 @@ class Loop:
 
     def _is_grouped(self):
         """Does the loop draw for one image after the other?"""
-        each = [call for shape, call, _ in self.log if shape == self.row]
+        each = [call for shape, call, *_ in self.log if shape == self.row]
         count = [len(list(same)) for _, same in itertools.groupby(each)]
         return bool(each) and all(n % self.rows == 0 for n in count)
 
@@ -251,11 +255,11 @@ class Loop:
         return run, draws
 
     def slots(self):
-        """(calls before it, uniform?) of each draw of one number for each of x_t."""
+        """(calls before it, uniform?, place) of each draw of as many numbers as x_t."""
         size = self.rows * self.numbers
         draws = Draws(size, None, self.row if self.grouped else None)
-        for shape, draws.calls, uniform in self.log:
-            draws.array(shape, uniform)
+        for shape, draws.calls, uniform, place in self.log:
+            draws.array(shape, uniform, Kept(place))
         return draws.slots
 
     def odd_draws(self):
@@ -263,7 +267,7 @@ class Loop:
         size, row = self.rows * self.numbers, self.row if self.grouped else None
         return [
             s
-            for s, _, _ in self.log
+            for s, *_ in self.log
             if s != row and (not np.prod(s) or np.prod(s) % size)
         ]
 
@@ -297,7 +301,7 @@ class Loop:
             )
             x = np.array(run.x)
             answers[:, start : start + count] = x[:, 1:] - x[:, :1]
-        uniform = np.array([u for _, u in slots], bool)
+        uniform = np.array([u for _, u, _ in slots], bool)
         return Measured(
             self.first.times,
             answers[:, :K],
@@ -305,7 +309,7 @@ class Loop:
             x[:, 0],
             np.where(uniform, 1 / 12, 1.0),
             uniform,
-            np.array([c for c, _ in slots], int),
+            [place for *_, place in slots],
             run.whole,
         )
 

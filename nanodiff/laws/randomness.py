@@ -27,17 +27,20 @@ class Draws:
     def __init__(self, size=None, fill=None, image=None, odd=0.0):
         self.size, self.fill, self.image, self.odd = size, fill, image, odd
         self.calls, self.count, self.row = 0, 0, 0
-        self.log = []  # (shape, model calls before it, is it uniform)
-        self.slots = []  # for each draw of full size: (model calls before it, uniform)
+        self.log = []  # (shape, model calls before it, uniform?, seed and place)
+        self.slots = []  # the same without the shape, for each draw of full size
+        self.place = None
 
-    def array(self, shape, uniform=False):
+    def array(self, shape, uniform=False, stream=None):
         shape = tuple(int(n) for n in shape)
-        self.log.append((shape, self.calls, uniform))
         total, base = int(np.prod(shape)), UNIFORM if uniform else 0.0
+        self.place = stream.next(total) if stream is not None else None
+        self.log.append((shape, self.calls, uniform, self.place))
         flat = np.full(total, base)
         if self.size and total and total % self.size == 0:
-            for part in flat.reshape(-1, self.size):
+            for i, part in enumerate(flat.reshape(-1, self.size)):
                 self._slot(part, uniform)
+                self.place = self.place and (*self.place[:3], i + 1)
         elif self.image == shape:
             self._row(flat, uniform)
         else:
@@ -53,7 +56,7 @@ class Draws:
     def _slot(self, part, uniform):
         if self.fill is not None:
             part += self.fill(self.count)
-        self.slots.append((self.calls, uniform))
+        self.slots.append((self.calls, uniform, self.place))
         self.count += 1
 
     def _row(self, part, uniform):
@@ -61,9 +64,32 @@ class Draws:
         if self.fill is not None:
             part += self.fill(self.count).reshape(rows, -1)[self.row]
         if self.row == 0:
-            self.slots.append((self.calls, uniform))
+            self.slots.append((self.calls, uniform, self.place))
         self.row = (self.row + 1) % rows
         self.count += self.row == 0
+
+
+class Kept:
+    """Takes the place of a Stream whose next place is known."""
+
+    def __init__(self, place):
+        self.place = place
+
+    def next(self, count):
+        return self.place
+
+
+class Stream:
+    """The numbers that follow from one seed: equal places are equal numbers."""
+
+    def __init__(self, kind, seed=None):
+        self.kind, self.position = kind, 0
+        self.seed = seed if isinstance(seed, int | np.integer) else None
+
+    def next(self, count):
+        here = (self.kind, self.seed, self.position)
+        self.position += count
+        return None if self.seed is None else here
 
 
 def _shape(size):
@@ -75,41 +101,50 @@ def _numpy_fakes(draws):
 
     def normal(self, loc=0.0, scale=1.0, size=None):
         shape = np.broadcast(loc, scale).shape if size is None else _shape(size)
-        return loc + scale * _plain(draws.array(shape))
+        return loc + scale * _plain(draws.array(shape, False, self.stream))
 
     def uniform(self, low=0.0, high=1.0, size=None):
         shape = np.broadcast(low, high).shape if size is None else _shape(size)
-        return low + (high - low) * _plain(draws.array(shape, uniform=True))
+        return low + (high - low) * _plain(draws.array(shape, True, self.stream))
 
     def standard_normal(self, size=None, dtype=np.float64, out=None):
-        return _into(
-            draws.array(_shape(size if out is None else out.shape)), dtype, out
-        )
+        shape = _shape(size if out is None else out.shape)
+        return _into(draws.array(shape, False, self.stream), dtype, out)
 
     def random(self, size=None, dtype=np.float64, out=None):
         shape = _shape(size if out is None else out.shape)
-        return _into(draws.array(shape, uniform=True), dtype, out)
+        return _into(draws.array(shape, True, self.stream), dtype, out)
 
     def randn(self, *shape):
-        return _plain(draws.array(shape))
+        return _plain(draws.array(shape, False, self.stream))
 
     def rand(self, *shape):
-        return _plain(draws.array(shape, uniform=True))
+        return _plain(draws.array(shape, True, self.stream))
+
+    def seed(self, seed=None):  # the real states stay as they were
+        self.stream = Stream("RandomState", seed)
+
+    def state(self, seed=None):
+        np.random.mtrand.RandomState.__init__(self, 0)
+        self.stream = Stream("RandomState", seed)
 
     both = {
         "normal": normal,
         "uniform": uniform,
         "random": random,
         "standard_normal": standard_normal,
+        "stream": None,
     }
-    old = {"randn": randn, "rand": rand, "random_sample": random, "seed": _nothing}
+    old = {
+        "__init__": state,
+        "randn": randn,
+        "rand": rand,
+        "random_sample": random,
+        "seed": seed,
+    }
     Generator = type("Generator", (np.random.Generator,), both)
     RandomState = type("RandomState", (np.random.RandomState,), both | old)
     return Generator, RandomState
-
-
-def _nothing(*args, **kwargs):
-    """Takes the place of seed: the global state stays as it was."""
 
 
 def _plain(array):
@@ -126,8 +161,15 @@ def _into(array, dtype, out):
 def _torch_fakes(torch, draws):
     """Replacements by (owner, name) for the functions of torch."""
 
-    def tensor(shape, uniform=False, dtype=None, device=None, **_):
-        array = draws.array(shape, uniform)
+    streams = [None]
+
+    def manual_seed(seed):
+        streams[0] = Stream("torch", seed)
+        return torch.default_generator
+
+    def tensor(shape, uniform=False, dtype=None, device=None, generator=None, **_):
+        stream = streams[0] if generator is None else None
+        array = draws.array(shape, uniform, stream)
         dtype = dtype or torch.get_default_dtype()
         return torch.from_numpy(array).to(dtype=dtype, device=device)
 
@@ -166,6 +208,7 @@ def _torch_fakes(torch, draws):
         (torch, "randn_like"): like(False),
         (torch, "rand_like"): like(True),
         (torch, "normal"): normal,
+        (torch, "manual_seed"): manual_seed,
         (torch.Tensor, "normal_"): normal_,
         (torch.Tensor, "uniform_"): uniform_,
     }
@@ -178,7 +221,13 @@ def replaced(draws, *reached_from):
     reached_from: functions or objects from which Generators made before are found.
     """
     Generator, RandomState = _numpy_fakes(draws)
-    rng, state = Generator(np.random.PCG64(0)), RandomState(0)
+    rng, state = Generator(np.random.PCG64(0)), RandomState()
+
+    def default_rng(seed=None):
+        made = Generator(np.random.PCG64(0))
+        made.stream = Stream("Generator", seed)
+        return made
+
     fakes = {
         (np.random, name): getattr(state, name)
         for name in (
@@ -195,7 +244,7 @@ def replaced(draws, *reached_from):
     fakes |= {
         (np.random, "ranf"): state.random,
         (np.random, "sample"): state.random,
-        (np.random, "default_rng"): lambda *a, **k: rng,
+        (np.random, "default_rng"): default_rng,
         (np.random, "Generator"): Generator,
         (np.random, "RandomState"): RandomState,
     }

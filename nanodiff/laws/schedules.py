@@ -320,7 +320,7 @@ def _own_noise(report, q_sample, t):
         except Exception:  # it wants eps, or tensors
             continue
         as_numpy(made[0] if isinstance(made, tuple | list) else made)
-        if any(uniform for _, _, uniform in draws.log):
+        if any(uniform for _, _, uniform, _ in draws.log):
             report.add(
                 "normal",
                 "BROKEN",
@@ -328,7 +328,7 @@ def _own_noise(report, q_sample, t):
                 "normal ones",
                 cause="rand where randn belongs",
             )
-        elif any(shape != tuple(x0.shape) for shape, _, _ in draws.log):
+        elif any(shape != tuple(x0.shape) for shape, *_ in draws.log):
             report.add(
                 "normal",
                 "BROKEN",

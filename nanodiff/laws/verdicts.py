@@ -91,7 +91,7 @@ def starts(run):
     unit, where = np.hypot(a, b), f"at the first call, t = {t:g}"
     std = np.sqrt(np.sum(run.measured.noise[0] ** 2 * run.measured.variance))
     off = min(abs(std - b), abs(std - unit)) / unit
-    if off > 0.01:
+    if off > 0.01 and run.linear:
         run.add(
             "starts",
             "BROKEN" if off > SINGLE else "small",
@@ -184,14 +184,23 @@ def normal(run):
         )
         return False
     again = [s for s in run.steps[2:-1] if s.reused > 2e-3]
-    if run.linear and again and not run.several:
+    places = [p for p, is_used in zip(m.places, used, strict=True) if p and is_used]
+    if len(set(places)) < len(places):
+        run.add(
+            "normal",
+            "BROKEN",
+            found=f"{len(places)} draws, of which {len(set(places))} differ",
+            expected="fresh draws",
+            cause="a seed set inside the loop",
+        )
+    elif run.linear and again and not run.several:
         run.add(
             "normal",
             "BROKEN",
             where=str(again[0]),
-            expected="a fresh draw",
             found=f"noise of earlier steps is added, {again[0].reused:.3f} times",
-            cause="z drawn once before the loop, or a seed set inside it",
+            expected="a fresh draw",
+            cause="z drawn once before the loop",
         )
     else:
         run.add("normal", "ok", found=f"{used.sum()} draws")
