@@ -263,6 +263,9 @@ def test_guidance_hard_wired_shapes_and_other_times_are_understood():
         twice,
         lambda model, shape: sample(model, (2, 3, 8, 8)),
         lambda model, shape: sample(model, (16, 2)),
+        lambda model, shape: np.concatenate(
+            [sample(model, (1, *shape[1:])) for _ in range(shape[0])]
+        ),
     ):
         report = laws.check_sampler(run, ALPHA_BAR, steps=30)
         assert not report.broken and report.kind == "DDIM, eta 0.3", report

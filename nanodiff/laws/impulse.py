@@ -210,19 +210,26 @@ class Measured:
 class Loop:
     """A sampler with its options, ready to be run: the first run learns its shapes."""
 
-    ASKED = 3  # rows of the first run
-
-    def __init__(self, sample, encode, undo=None, image=(1, 2, 2)):
-        self.sample, self.encode = sample, encode
-        self.undo, self.image = undo, tuple(image)
-        draws = Draws(odd=default_rng(0).standard_normal)
-        first = play(sample, (self.ASKED, *self.image), None, None, None, draws, undo)
-        self.free = first.shape[:1] == (self.ASKED,)
+    def __init__(self, sample, encode, undo=None, image=None):
+        self.sample, self.encode, self.undo = sample, encode, undo
+        draws, self.image = self._first(3, image or (1, 2, 2))
+        if self.first.shape[:1] == (3,) and self.first.seen[0] == 1:
+            # one image after the other: so one large image must answer all questions
+            draws, self.image = self._first(1, image or (1, 48, 48))
+        first = self.first
+        self.free = first.shape[:1] == (3,)
         rows = first.shape[0] if first.shape else 1
         self.row = first.seen[1:]  # the shape of one image, as the model sees it
         self.rows = rows
-        self.log, self.first = draws.log, first
+        self.log = draws.log
         self.grouped = self._is_grouped()
+
+    def _first(self, rows, image):
+        """Learn the times, the draws and the shapes, with noise and any output."""
+        draws = Draws(odd=default_rng(0).standard_normal)
+        shape = (rows, *image)
+        self.first = play(self.sample, shape, None, None, None, draws, self.undo)
+        return draws, tuple(image)
 
     @property
     def numbers(self):
@@ -276,7 +283,7 @@ class Loop:
         slots = self.slots()
         N, K = len(self.first.times), len(slots)
         wanted = N + K
-        rows = max(self.ASKED, -(-(wanted + 2) // self.numbers))
+        rows = max(3, -(-(wanted + 2) // self.numbers))
         size = (rows if self.free else self.rows) * self.numbers
         room = size - 2  # number 0 stays idle, and the last keeps every x_t different
         if room < 1:
@@ -320,7 +327,7 @@ class Loop:
         """
         rng = default_rng(0)
         N, K = measured.signal.shape[1], measured.noise.shape[1]
-        rows = self.ASKED if self.free else self.rows
+        rows = 3 if self.free else self.rows
         E = rows * self.numbers
         z = size * rng.standard_normal((K, E))
         x0 = said * (2 * rng.random((N, E)) - 1)

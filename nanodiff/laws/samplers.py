@@ -37,7 +37,7 @@ def check_sampler(
     q_sample=None,
     steps=None,
     undo=None,
-    image=(1, 2, 2),
+    image=None,
     first=None,
     time=None,
     allow=(),
@@ -51,10 +51,10 @@ def check_sampler(
     "eps", "x0", "v" (a eps - b x0), "flow" (eps - x0), "score", or a function (x0, eps,
     a, b). q_sample(x0, t, eps): must have the levels of alpha_bar, or gives them if
     there is none. steps: how many calls are asked for. undo: of what the loop does to
-    its output. image: the shape of one image. first: the time of alpha_bar's first
-    entry. time: from what the model is called with to an index of alpha_bar. allow:
-    laws that may be broken. Raises ValueError for arguments that do not fit; what the
-    loop raises is reported.
+    its output. image: the shape of one image, (1, 2, 2) if not given. first: the time
+    of alpha_bar's first entry. time: from what the model is called with to an index of
+    alpha_bar. allow: laws that may be broken. Raises ValueError for arguments that do
+    not fit; what the loop raises is reported.
 
     >>> from nanodiff import ddim, linear
     >>> def sample(model, shape):

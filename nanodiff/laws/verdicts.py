@@ -183,7 +183,7 @@ def normal(run):
             cause="noise drawn once and broadcast",
         )
         return False
-    again = [s for s in run.steps[2:-1] if s.reused > 2e-3]
+    again = [s for s in run.steps[2:-1] if s.reused > 0.02]
     places = [p for p, is_used in zip(m.places, used, strict=True) if p and is_used]
     if len(set(places)) < len(places):
         run.add(
