@@ -233,6 +233,16 @@ def test_a_flow_is_eulers_method(n):
     assert not report.broken and report.kind == "DDIM, eta 0"
 
 
+def test_levels_may_be_a_function_of_an_index():
+    def levels(t):
+        return np.sqrt(ALPHA_BAR[t]), np.sqrt(1 - ALPHA_BAR[t])
+
+    report = laws.check_sampler(strangers.ddim(strangers.every(20)), levels)
+    assert not report.broken, report
+    report = laws.check_sampler(strangers.ddim(DOWN), lambda t: ALPHA_BAR[t])
+    assert report.broken == ["runs"] and "expected (a, b)" in str(report)
+
+
 def test_a_batch_in_another_order_is_judged_by_its_moments():
     sample = strangers.one_loop(
         lambda rng, shape, t: rng.standard_normal(shape), order=True

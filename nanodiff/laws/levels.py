@@ -41,7 +41,7 @@ class Levels:
         if alpha_bar is None:
             self.read = lambda t: measured_level(q_sample, t)
         elif callable(alpha_bar):
-            self.read = lambda t: _pair(alpha_bar(t), t)
+            self.read = lambda t: _pair(_answer(alpha_bar, t), t)
         else:
             self._table(levels_table(alpha_bar), times, first)
         self.q_sample = q_sample if alpha_bar is not None else None
@@ -89,19 +89,27 @@ class Levels:
         return self.first + int(np.argmin(np.abs(np.sqrt(self.table) - a)))
 
 
+def _answer(alpha_bar, t):
+    """alpha_bar(t), with t an int where it is whole, or else a tensor."""
+    t = int(t) if t == int(t) else t
+    try:
+        return alpha_bar(t)
+    except (TypeError, AttributeError):
+        if (torch := sys.modules.get("torch")) is None:
+            raise
+        return alpha_bar(torch.tensor(t))
+
+
 def _pair(found, t):
-    values = (
-        [as_numpy(v).reshape(-1) for v in found]
-        if np.ndim(found) != 0 or isinstance(found, tuple | list)
-        else []
-    )
+    several = isinstance(found, tuple | list) or getattr(found, "ndim", 0)
+    values = [as_numpy(v).reshape(-1) for v in found] if several else []
     if len(values) != 2 or not all(len(v) for v in values):
         raise ValueError(f"alpha_bar({t:g}) is {found!r}, expected (a, b)")
     a, b = (float(v[0]) for v in values)
     return a, b
 
 
-def measured_level(q_sample, t, with_noise=None):
+def measured_level(q_sample, t):
     """(a, b) that q_sample gives x_0 and eps at t; it may draw its own noise."""
     rows, errors = 3, []
     kinds = ["numpy"] + (["torch"] if "torch" in sys.modules else [])
