@@ -1,6 +1,7 @@
 """How much signal and noise an x_t holds, for the time that a model is called with."""
 
 import sys
+import warnings
 
 import numpy as np
 
@@ -141,7 +142,8 @@ def _ask(q_sample, t, kind, given, many, rows):
         t = torch.as_tensor(t)
     flat = eps.reshape(-1)
     draws = Draws(x0.reshape(-1).shape[0], lambda k: np.asarray(flat, np.float64))
-    with replaced(draws, q_sample), np.errstate(all="ignore"):
+    with replaced(draws, q_sample), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
         made = q_sample(x0, t, eps) if given else q_sample(x0, t)
     if isinstance(made, tuple | list):
         made = made[0]
