@@ -15,7 +15,7 @@ from nanodiff.unet import UNet
 READING_ORDER = (
     ("The ideas",
      ("schedule", "prediction", "ddpm", "ddim", "heun", "respace", "guidance", "latent",
-      "self_conditioning", "exact", "likelihood")),
+      "self_conditioning", "exact", "likelihood", "laws")),
     ("The network", ("plain", "engine", "layers", "unet", "toy", "gradcheck")),
     ("The desk: data and pictures", ("data", "viz", "sprite_parts", "sprites")),
     ("Learning", ("optim", "train", "checkpoint", "evaluate", "trained", "run")),

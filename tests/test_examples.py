@@ -51,6 +51,8 @@ def test_train_resume_and_sample(tmp_path):
     ("toy_points", "fields.png points.png", "ring: loss"),
     ("convergence", "inversion.png orders.png", "DDIM: slope -0.9"),
     ("convergence", "inversion.png orders.png", "Heun: slope -1.9"),
+    ("check_a_sampler", "steps.png", "nothing is broken"),
+    ("check_a_sampler", "steps.png", "joins      BROKEN"),
     ("train_judge", "trained_judge.npz", "of 2000 test digits"),
     ("train_sprites", "checkpoint.npz free.png kinds.gif kinds.png loss.png mixed.png",
      "are as asked, w = 1"),

@@ -5,8 +5,10 @@ import importlib
 import importlib.abc
 import importlib.util
 import inspect
+import re
 import sys
 import tempfile
+import warnings
 from functools import reduce
 from itertools import product
 from operator import or_
@@ -17,7 +19,9 @@ import pytest
 from hypothesis import Phase, settings
 
 import nanodiff
+from nanodiff import laws
 from tests.mutants import MUTANTS
+from tests.strangers import ALPHA_BAR
 
 FOLDER = Path(nanodiff.__file__).parent
 # Loaded anew with each mutant: all modules that have one, and plain Python that imports
@@ -49,6 +53,7 @@ JUDGES = {  # the test files of which one must fail
     "viz": ["files"],
 }
 LEFT_ALONE = {  # modules without a mutant, and why
+    "laws": "a package; tests/test_laws.py shows it wrong code of every kind",
     "engine": "chooses between plain and fast, and computes nothing",
     "fast": "compiled; its tests compare it with plain sums",
     "layers": "its tests compile; gradients are checked by a check that can fail",
@@ -183,3 +188,69 @@ def test_every_module_has_a_mutant_or_a_reason_to_be_left_alone():
 
 def test_there_are_at_least_twenty_published_errors():
     assert len({(row[0], row[1], row[2]) for row in MUTANTS}) == len(MUTANTS) >= 20
+
+
+# ------------------------------------------ the same errors, shown to nanodiff.laws
+PUBLIC = [row for row in MUTANTS if row[0] in ("schedule", "ddpm", "ddim", "respace")]
+PAGE = FOLDER.parent / "docs/laws.md"
+
+
+def reports():
+    """What the public checker says of the modules as they are loaded now."""
+    names = "schedule", "ddpm", "ddim", "respace"
+    modules = [importlib.import_module(f"nanodiff.{name}") for name in names]
+    schedule, ddpm, ddim, respace = modules
+    for kind in ("linear", "cosine", "quadratic", "sigmoid"):
+        s = schedule.NAMED[kind](100)
+        yield laws.check_schedule(
+            s.beta, s.alpha_bar, kind=kind, tables={"beta_tilde": s.beta_tilde},
+            q_sample=lambda x0, t, eps, s=s: schedule.q_sample(s, x0, t, eps),
+            allow=("terminal",) if kind == "quadratic" else (),
+        )  # fmt: skip
+    s = schedule.Schedule(1 - ALPHA_BAR / np.append(1.0, ALPHA_BAR[:-1]))
+
+    def respaced(model, xT, rng):
+        model, short = respace.respace(model, s, 27)
+        return ddpm.sample(model, short, xT, rng)
+
+    for steps, run in (
+        (100, lambda m, x, rng: ddpm.sample(m, s, x, rng)),
+        (100, lambda m, x, rng: ddpm.sample(m, s, x, rng, "beta")),
+        (3, lambda m, x, rng: ddim.sample(m, s, x, 3, 0.5, rng)),
+        (27, lambda m, x, rng: ddim.sample(m, s, x, 27)),
+        (27, lambda m, x, rng: ddim.sample(m, s, x, 27, 0.5, rng)),
+        (27, lambda m, x, rng: ddim.sample(m, s, x, 27, clip=1.0)),
+        (27, respaced),
+    ):
+
+        def sample(model, shape, run=run):
+            rng = np.random.default_rng(0)
+            return run(model, rng.standard_normal(shape), rng)
+
+        yield laws.check_sampler(sample, np.append(1.0, ALPHA_BAR), steps=steps)
+
+
+def noticed_by_laws():
+    """The laws that are broken, and "clip", "ends", "count" where they are remarked."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = [f for report in reports() for f in report.findings]
+    return {f.law for f in found if f.verdict in ("BROKEN", "crash")} | {
+        f"({f.law})" for f in found
+        if f.law in ("clip", "ends", "count") and f.verdict in ("note", "small")
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("row", PUBLIC, ids=lambda row: row[3])
+def test_the_page_says_which_laws_notice_which_error(row):
+    name, before, after, who = row
+    page = re.findall(r"^\| `(\w+)` \| (.*) \| (.*) \|$", PAGE.read_text("utf-8"), re.M)
+    claimed = {(file, error): cell for file, error, cell in page}[name, who]
+    source = (FOLDER / f"{name}.py").read_text(encoding="utf-8")
+    with mutated(name, source.replace(before, after)):
+        found = noticed_by_laws()
+    assert (", ".join(sorted(found)) or "none") == claimed.split(":")[0]
+
+
+def test_the_public_checker_has_nothing_against_the_source_as_it_is():
+    assert not noticed_by_laws()

@@ -1,0 +1,146 @@
+"""The schedulers of the package diffusers, by their configuration, against the laws.
+
+What is wrong there at version 0.42.1 is written down here: if a later version repairs
+it, the test that says so goes.
+"""
+
+import subprocess
+import sys
+
+import pytest
+
+from nanodiff.laws.diffusers import check_scheduler
+
+diffusers = pytest.importorskip("diffusers", reason="diffusers is not installed")
+pytest.importorskip("torch", reason="torch is not installed")
+
+DIVISORS = [n for n in range(1, 201) if 1000 % n == 0]
+
+
+@pytest.mark.parametrize("n", DIVISORS)
+@pytest.mark.parametrize("name", ["DDIMScheduler", "DDPMScheduler"])
+def test_leading_times_that_divide_break_nothing(name, n):
+    report = check_scheduler(name, n, timestep_spacing="leading")
+    assert not report.broken, report
+
+
+@pytest.mark.parametrize(
+    "name, config",
+    [
+        ("DDIMScheduler", {"set_alpha_to_one": False, "steps_offset": 1}),
+        (
+            "DDIMScheduler",
+            {
+                "rescale_betas_zero_snr": True,
+                "timestep_spacing": "trailing",
+                "prediction_type": "v_prediction",
+            },
+        ),
+        (
+            "DDIMScheduler",
+            {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"},
+        ),
+        ("DDPMScheduler", {"variance_type": "fixed_large"}),
+        ("DDPMScheduler", {"prediction_type": "sample", "clip_sample": False}),
+        ("EulerDiscreteScheduler", {}),
+        ("EulerAncestralDiscreteScheduler", {}),
+        ("HeunDiscreteScheduler", {}),
+        ("KDPM2DiscreteScheduler", {}),
+        ("DPMSolverMultistepScheduler", {}),
+        ("DPMSolverMultistepScheduler", {"algorithm_type": "sde-dpmsolver++"}),
+        ("UniPCMultistepScheduler", {}),
+        ("DEISMultistepScheduler", {}),
+        ("PNDMScheduler", {}),
+        ("LCMScheduler", {}),
+        ("FlowMatchEulerDiscreteScheduler", {"shift": 3.0}),
+        ("FlowMatchHeunDiscreteScheduler", {}),
+    ],
+)
+@pytest.mark.parametrize("n", [5, 20])
+def test_conventions_and_solvers_of_higher_order_are_no_false_alarm(name, config, n):
+    report = check_scheduler(name, n, **config)
+    assert not report.broken, report
+
+
+@pytest.mark.parametrize(
+    "name, n, config, laws, made, right",
+    [
+        (
+            "DDIMScheduler",
+            61,
+            {"timestep_spacing": "trailing", "clip_sample": False},
+            {"count", "ends"},
+            (46.416, 76.433),
+            (0.299, 0.476),
+        ),
+        (
+            "DDPMScheduler",
+            61,
+            {"timestep_spacing": "trailing", "clip_sample": False},
+            {"count", "ends"},
+            (47.223, 71.171),
+            (0.300, 0.452),
+        ),
+        (
+            "DDIMScheduler",
+            30,
+            {"timestep_spacing": "linspace"},
+            {"joins"},
+            (0.292, 0.471),
+            (0.299, 0.454),
+        ),
+        (
+            "DDIMScheduler",
+            600,
+            {"timestep_spacing": "linspace"},
+            {"joins"},
+            (0.211, 0.659),
+            (0.299, 0.497),
+        ),
+        (
+            "DDPMScheduler",
+            50,
+            {"timestep_spacing": "trailing", "variance_type": "fixed_large"},
+            {"quiet end"},
+            (0.300, 0.517),
+            (0.300, 0.512),
+        ),
+        (
+            "DDPMScheduler",
+            50,
+            {"variance_type": "fixed_large_log"},
+            {"finite"},
+            None,
+            None,
+        ),
+    ],
+)
+def test_what_is_wrong_in_0_42_1_is_named(name, n, config, laws, made, right):
+    if diffusers.__version__ != "0.42.1":
+        pytest.skip(f"diffusers is {diffusers.__version__}, the figures are of 0.42.1")
+    report = check_scheduler(name, n, **config)
+    assert laws <= set(report.broken), report
+    if made is not None:
+        assert (report.mean, report.std) == pytest.approx(made, abs=2e-3), report
+        assert report.expected == pytest.approx(right, abs=2e-3)
+    if "quiet end" in laws:
+        assert "0.0760" in report["quiet end"].found
+
+
+def test_the_shell_says_it_with_its_exit_status():
+    shell = [sys.executable, "-m", "nanodiff.laws", "--diffusers", "DDIMScheduler"]
+    wrong = subprocess.run(
+        [*shell, "timestep_spacing=trailing", "--steps", "61"],
+        capture_output=True,
+        text=True,
+    )
+    assert wrong.returncode == 1 and "t = -1" in wrong.stdout, wrong.stderr
+    right = subprocess.run([*shell, "--steps", "50"], capture_output=True, text=True)
+    assert right.returncode == 0 and "DDIM, eta 0" in right.stdout, right.stderr
+
+
+def test_bad_input_is_named():
+    with pytest.raises(ValueError, match="name is 'Nothing', expected a scheduler"):
+        check_scheduler("Nothing")
+    with pytest.raises(ValueError, match="which has no alphas_cumprod"):
+        check_scheduler("EDMEulerScheduler")
