@@ -24,7 +24,7 @@ class WithLastGuess:
     network: a callable (xt, t, context, x0_hat), where x0_hat may be None. It is shown
     the x0_hat of its output at the call before, as `split` computes it: a sampler may
     clip its own x0_hat later, this one is not clipped. predicts: what the network says,
-    "eps", "x0" or "v".
+    "eps", "x0" or "v". Under `guide` each half of the batch is shown its own guess.
 
     A call continues the run of the call before if t is lower, for every image, and if
     the shape and dtype of xt and the values of the context are the same. Any other call
