@@ -230,6 +230,24 @@ def test_a_process_that_compiles_gets_the_bits_of_those_that_load(tmp_path):
     assert len(cold.split()) == 2 * 4 * 3 * 16 and cold == warm
 
 
+def test_each_loop_is_compiled_once_for_a_dtype():
+    code = """
+import numpy as np
+from nanodiff import fast
+from tests.test_fast import KINDS, every_result, problem
+for kernel, how in KINDS:
+    for N in (1, 40):
+        given = problem(kernel, N, 14, 14, np.random.default_rng(0), 8, 8)
+        for skips in (False, True):
+            list(every_result(fast, *given, how, 0, skips))
+for module in (fast.kernels, fast.norms, fast.packing):
+    for name, f in vars(module).items():
+        if len(getattr(f, "signatures", [])) > 1:
+            print(name, f.signatures)
+"""
+    assert run(code) == ""
+
+
 def test_a_change_in_any_file_of_the_folder_compiles_anew():
     for function in (fast.norms.group_norm, fast.kernels.correlate, fast.packing.pack):
         assert function._cache._cache_file._source_stamp == compiled.STAMP

@@ -45,7 +45,7 @@ class Layout:
             self.planes, np.array(self.first), self.every, self.across,
             np.array(self.phases, np.int64).reshape(-1, 2),
             np.array(self.sums, np.int64).reshape(-1, 3),
-            np.array(self.matrix, dtype).reshape(-1, WIDEST),
+            np.array(self.matrix, dtype, order="C").reshape(-1, WIDEST),
         )  # fmt: skip
 
 
