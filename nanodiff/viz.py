@@ -4,13 +4,14 @@ Images are arrays (n, C, H, W) in [-1, 1], C = 1 or 3. Files are written beside 
 place and then renamed.
 """
 
-import os
 import tempfile
 from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
+
+from nanodiff import files
 
 
 def folder(path):
@@ -91,13 +92,8 @@ def save_loss(path, losses):
 
 
 def _write(path, save):
-    path = Path(path)
-    part = path.with_name(f".part-{path.name}")
-    try:
+    with files.replacing(path) as part:
         save(part)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def save_points(path, sets):
