@@ -18,7 +18,7 @@ class _Lines:
         sys.stderr.flush()
 
 
-def progress(loop=None, name=None, total=None, leave=True, **more):
+def progress(loop=None, desc=None, total=None, leave=True, **more):
     """Return tqdm's bar around a loop; see there for more.
 
     Where stderr is a file or a pipe it writes a line at the start, every half minute
@@ -33,4 +33,4 @@ def progress(loop=None, name=None, total=None, leave=True, **more):
             "file": _Lines(), "mininterval": EVERY, "maxinterval": EVERY,
             "delay": 0 if leave else EVERY, "ncols": 80,
         }  # fmt: skip
-    return tqdm(loop, name, total, leave, **more)
+    return tqdm(loop, desc, total, leave, **more)

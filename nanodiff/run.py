@@ -102,9 +102,11 @@ class Run:
             checkpoint.restore(found, **run._parts())
             run.losses, run.data = found.config["losses"], found.config.get("data")
             run.seed = found.config.get("seed")
-            np.asarray(run.losses, np.float64).reshape(found.step)
-            if not found.step <= run.recipe.steps:
-                raise ValueError(f"step is {found.step}, beyond {run.recipe.steps}")
+            losses = np.asarray(run.losses)
+            if losses.shape != (found.step,) or losses.dtype.kind not in "fi":
+                raise ValueError(f"it has not the losses of {found.step} steps")
+            if found.step > run.recipe.steps or type(run.data) not in (int, type(None)):
+                raise ValueError(f"step is {found.step}, data is {run.data!r:.50}")
         run._expect(expected)
         return run
 
@@ -172,7 +174,7 @@ class Run:
         self.data = data
 
     def _steps(self, images, context):
-        """Train, yielding how many steps are done after each, and show how far it is."""
+        """Train, yielding how many steps are done after each, and show it."""
         steps, done = self.recipe.steps, len(self.losses)
         loop = train(
             self._learner(), self.schedule, images, context, self.recipe,

@@ -20,7 +20,8 @@ from nanodiff.unet import UNet
 FOLDER = Path(__file__).parent
 NAMES = ("mnist", "sprites")
 KINDS = {  # of the settings that a network is built from
-    "T": int, "schedule": str, "schedule_parameters": dict, "unet": dict, "recipe": dict,
+    "T": int, "schedule": str, "schedule_parameters": dict,
+    "unet": dict, "recipe": dict,
 }  # fmt: skip
 
 
@@ -82,8 +83,9 @@ def pretrained(name="mnist"):
     >>> found.model(np.zeros((1, 1, 28, 28), np.float32), 500).shape, found.schedule.T
     ((1, 1, 28, 28), 1000)
     """
+    path = FOLDER / f"trained_{name}.npz" if name in NAMES else name
     if name in NAMES:
-        params, about = read(FOLDER / f"trained_{name}.npz")
+        params, about = read(path)
     elif str(name).endswith(".npz"):
         found = checkpoint.load(name)
         params, about = found.average, found.config
@@ -92,7 +94,7 @@ def pretrained(name="mnist"):
             f"name is {str(name)!r}, expected one of {list(NAMES)} or a path that ends "
             f"in .npz"
         )
-    with files.refusing(f"name is {str(name)!r}, expected a network of the examples"):
+    with files.refusing(f"path is {str(path)!r}, expected a network of the examples"):
         return build(params, about)
 
 
@@ -120,7 +122,7 @@ def settings(about):
     if missing:
         raise ValueError(f"about has no {sorted(missing)}, expected those of a `Run`")
     for name, kind in KINDS.items():
-        if not isinstance(about[name], kind):
+        if type(about[name]) is not kind:
             raise ValueError(
                 f"about[{name!r}] is {about[name]!r:.50}, expected {kind.__name__}"
             )
@@ -146,6 +148,9 @@ def fit(unet, params):
         "features": params["embed.time1.w"][0],
         "middle": len(blocks), "self_condition": "conv_x0.w" in params,
     }  # fmt: skip
+    groups = unet.get("groups", 1)
+    if type(groups) is not int or groups < 1:
+        raise ValueError(f"unet has groups {groups!r:.50}, expected an integer above 0")
     for name in own.keys() & unet.keys():
         if unet[name] != own[name]:
             raise ValueError(
