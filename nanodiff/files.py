@@ -114,7 +114,7 @@ def _array(name, body):
 
 
 def write_npz(path, arrays, about):
-    """Write arrays of numbers and a dict of settings; see `plain` and `replacing`.
+    """Write arrays of numbers and a dict of settings; see `plain` and `write`.
 
     >>> write_npz("here.npz", {"a": np.array([None])}, {})
     Traceback (most recent call last):
@@ -125,10 +125,9 @@ def write_npz(path, arrays, about):
     for name, array in arrays.items():
         if array.dtype.kind not in "biuf":
             raise TypeError(f"{name!r} has dtype {array.dtype}, expected numbers")
-    content = io.BytesIO()  # in memory: a zip that is cut off half-way is a nuisance
+    content = io.BytesIO()
     np.savez(content, about=np.array(text), **arrays)
-    with replacing(path) as part:
-        part.write_bytes(content.getbuffer())
+    write(path, content.getbuffer())
 
 
 def plain(settings):
@@ -150,9 +149,8 @@ def _plain(value):
     )
 
 
-@contextmanager
-def replacing(path):
-    """Yield a path beside this one; the file written there takes its place at the end.
+def write(path, content):
+    """Write bytes to a file beside the path, which then takes its place.
 
     Each has a name of its own, so two that write do not meet. If anything fails, the
     old file stays and nothing is left beside it; an OSError then names the path.
@@ -160,8 +158,9 @@ def replacing(path):
     path = Path(path)
     part = path.with_name(f".part-{secrets.token_hex(8)}-{path.name}")
     try:
-        yield part
-        with open(part, "rb+") as file:
+        with open(part, "xb") as file:
+            file.write(content)
+            file.flush()
             os.fsync(file.fileno())
         os.replace(part, path)
     except OSError as error:

@@ -4,6 +4,7 @@ Images are arrays (n, C, H, W) in [-1, 1], C = 1 or 3. Files are written beside 
 place and then renamed.
 """
 
+import io
 import tempfile
 from pathlib import Path
 
@@ -92,8 +93,10 @@ def save_loss(path, losses):
 
 
 def _write(path, save):
-    with files.replacing(path) as part:
-        save(part)
+    content = io.BytesIO()  # Pillow does not notice that a disk takes half of a file
+    content.name = str(path)  # which tells Pillow the format
+    save(content)
+    files.write(path, content.getbuffer())
 
 
 def save_points(path, sets):
