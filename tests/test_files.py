@@ -140,11 +140,12 @@ def test_labels_that_are_no_digits_are_refused(tmp_path, monkeypatch):
 
 
 def test_a_file_of_settings_and_arrays_is_read_as_it_was_written(tmp_path):
-    arrays = {"a/b.c": np.arange(6.0).reshape(2, 3).T, "n": np.array(3), "e": np.ones((0, 2)),
-              "big": np.arange(3, dtype=">f4"), "yes": np.array([True])}  # fmt: skip
-    files.write_npz(
-        tmp_path / "a.npz", arrays, {"é": [np.float32(0.5)], "t": (1, None)}
-    )
+    arrays = {
+        "a/b.c": np.arange(6.0).reshape(2, 3).T, "n": np.array(3), "yes": np.ones(1, bool),
+        "empty": np.ones((0, 2)), "big": np.arange(3, dtype=">f4"),
+    }  # fmt: skip
+    settings = {"é": [np.float32(0.5)], "t": (1, None)}
+    files.write_npz(tmp_path / "a.npz", arrays, settings)
     found, about = files.read_npz(tmp_path / "a.npz", "damaged")
     assert about == {"é": [0.5], "t": [1, None]} and found.keys() == arrays.keys()
     for name, array in arrays.items():
