@@ -118,8 +118,9 @@ class Run:
         for name, value in settings.items():
             if name == "seed" and self.seed is None:
                 continue  # a run of an earlier version did not keep it
-            fits = name in config and value == config[name]
-            if not (fits or name == "steps" and value > self.recipe.steps):
+            same = name in config and value == config[name]
+            more = name == "steps" and type(value) is int and value > config[name]
+            if not (same or more):
                 raise ValueError(
                     f"{name} is {value}, expected what the run began with, "
                     f"{config.get(name)}{' or more' * (name == 'steps')}"

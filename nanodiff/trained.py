@@ -19,7 +19,7 @@ from nanodiff.unet import UNet
 
 FOLDER = Path(__file__).parent
 NAMES = ("mnist", "sprites")
-KINDS = {  # of the settings that a network is built from
+SETTINGS = {  # of the settings that a network is built from
     "T": int, "schedule": str, "schedule_parameters": dict,
     "unet": dict, "recipe": dict,
 }  # fmt: skip
@@ -118,17 +118,17 @@ def settings(about):
     earlier runs had none; or if one is no setting, as in a file that is not a run's.
     """
     about = {"schedule_parameters": {}} | about
-    missing = KINDS.keys() - about.keys()
+    missing = SETTINGS.keys() - about.keys()
     if missing:
         raise ValueError(f"about has no {sorted(missing)}, expected those of a `Run`")
-    for name, kind in KINDS.items():
+    for name, kind in SETTINGS.items():
         if type(about[name]) is not kind:
             raise ValueError(
                 f"about[{name!r}] is {about[name]!r:.50}, expected {kind.__name__}"
             )
     if not 1 <= about["T"] <= 1_000_000:
         raise ValueError(f"about['T'] is {about['T']}, expected 1..1,000,000")
-    return [about[name] for name in KINDS]
+    return [about[name] for name in SETTINGS]
 
 
 def fit(unet, params):

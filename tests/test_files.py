@@ -141,8 +141,9 @@ def test_labels_that_are_no_digits_are_refused(tmp_path, monkeypatch):
 
 def test_a_file_of_settings_and_arrays_is_read_as_it_was_written(tmp_path):
     arrays = {
-        "a/b.c": np.arange(6.0).reshape(2, 3).T, "n": np.array(3), "yes": np.ones(1, bool),
-        "empty": np.ones((0, 2)), "big": np.arange(3, dtype=">f4"),
+        "a/b.c": np.arange(6.0).reshape(2, 3).T, "n": np.array(3),
+        "yes": np.ones(1, bool), "empty": np.ones((0, 2)),
+        "big": np.arange(3, dtype=">f4"),
     }  # fmt: skip
     settings = {"é": [np.float32(0.5)], "t": (1, None)}
     files.write_npz(tmp_path / "a.npz", arrays, settings)
