@@ -11,18 +11,16 @@ MNIST files; without it, the subset of the package.
 """
 
 import argparse
-import json
 import time
-import zipfile
 import zlib
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
-from nanodiff import checkpoint, data, ddim, ddpm, trained, viz
+from nanodiff import data, ddim, ddpm, files, trained, viz
 from nanodiff.evaluate import ScoreCard, in_batches
 from nanodiff.guidance import guide
+from nanodiff.progress import progress
 from nanodiff.respace import respace
 
 SAMPLERS = {  # DDPM with beta_tilde is DDIM with eta = 1 (tests/test_respace.py)
@@ -70,7 +68,7 @@ def draw(found, xT, labels, kind, knob, steps, rng):
 def cell(args, found, card, xT, name, steps):
     """One sampler with so many steps: its scores and time, and ten digits to show."""
     rng = np.random.default_rng(args.seed + 1)
-    bar = tqdm(total=len(xT), desc=f"{name}, {steps} steps", leave=False)
+    bar = progress(total=len(xT), desc=f"{name}, {steps} steps", leave=False)
 
     def make(xT, labels):
         x0 = draw(found, xT, labels, *SAMPLERS[name], steps, rng)
@@ -88,15 +86,25 @@ def begin(path, settings):
     """The cells and pictures of an earlier run with the same settings, if any."""
     if not path.exists():
         return {}, {}
-    try:
-        with open(path, "rb") as stream, np.load(stream) as file:
-            about = json.loads(file["about"].item())
-            pictures = {key: file[key] for key in about["cells"]}
-    except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise SystemExit(f"{path} is damaged ({error}); use another --out") from error
-    if about["settings"] != settings:
-        raise SystemExit(f"{path} is of other settings; use another --out")
-    return about["cells"], pictures
+    pictures, about = files.read_npz(path, f"{path} is damaged; use another --out")
+    if about.get("settings") != settings:
+        raise ValueError(f"{path} is of other settings; use another --out")
+    cells = about.get("cells")
+    if not isinstance(cells, dict) or cells.keys() != pictures.keys():
+        raise ValueError(f"{path} has not a picture of each cell; use another --out")
+    return cells, pictures
+
+
+def fill(cells, pictures, path, settings, args, found, card, xT):
+    """Make the cells that are missing, and save each."""
+    rng = np.random.default_rng(args.seed)
+    draw(found, xT[:100], card.labels[:100], "ddim", 0.0, 2, rng)  # loads the kernels
+    for steps in args.steps:
+        for name in SAMPLERS:
+            key = f"{name}, {steps}"
+            if key not in cells:
+                cells[key], pictures[key] = cell(args, found, card, xT, name, steps)
+                files.write_npz(path, pictures, {"settings": settings, "cells": cells})
 
 
 def checksum(network):
@@ -153,16 +161,13 @@ def main():
         "n": args.n, "seed": args.seed, "all digits": args.data is not None,
         "weights": checksum(found.network), "judge": checksum(card.judge),
     }  # fmt: skip
-    cells, pictures = begin(path, settings)
-    draw(found, xT[:100], card.labels[:100], "ddim", 0.0, 2, rng)  # loads the kernels
-    for steps in args.steps:
-        for name in SAMPLERS:
-            key = f"{name}, {steps}"
-            if key not in cells:
-                cells[key], pictures[key] = cell(args, found, card, xT, name, steps)
-                about = json.dumps({"settings": settings, "cells": cells})
-                checkpoint.write(path, pictures | {"about": np.array(about)})
-    report(cells, pictures, card, args)
+    try:
+        with files.alone(path):
+            cells, pictures = begin(path, settings)
+            fill(cells, pictures, path, settings, args, found, card, xT)
+            report(cells, pictures, card, args)
+    except (ValueError, OSError) as error:
+        raise SystemExit(error) from error
 
 
 if __name__ == "__main__":

@@ -60,9 +60,6 @@ def main():
         print(
             f"{name}: slope {slope:.3f}, error {errors[-1]:.1e} at {counts[-1]} steps"
         )
-    viz.save_orders(
-        args.out / "orders.png", curves, "steps", "error of the deviation of x_0"
-    )
 
     x0 = STD * np.random.default_rng(0).standard_normal((10_000, 1))
     print("inversion and back, mean squared error in [0, 1] units (DDIM's Table 2):")
@@ -71,13 +68,12 @@ def main():
         errors.append(there_and_back(model, noise, x0, steps))
         print(f"  {steps:4d} steps: {errors[-1]:.4f} ({theirs})")
     steps, theirs = zip(*TABLE_2.items(), strict=True)
-    curves = {"here": (steps, errors), "DDIM Table 2": (steps, theirs)}
-    viz.save_orders(
-        args.out / "inversion.png",
-        curves,
-        "steps",
-        "mean squared error, there and back",
-    )
+    back = {"here": (steps, errors), "DDIM Table 2": (steps, theirs)}
+    for file, found, what in (
+        ("orders.png", curves, "error of the deviation of x_0"),
+        ("inversion.png", back, "mean squared error, there and back"),
+    ):
+        viz.save_orders(args.out / file, found, "steps", what)
     print(f"made {args.out / 'orders.png'} and {args.out / 'inversion.png'}")
 
 

@@ -13,11 +13,11 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from nanodiff import data, ddim, trained, viz
 from nanodiff.guidance import guide
 from nanodiff.latent import slerp
+from nanodiff.progress import progress
 
 
 def options():
@@ -40,7 +40,7 @@ def options():
 
 def last(loop, calls, name):
     """The last image that a sampler yields."""
-    *_, (_, x) = tqdm(loop, name, calls, leave=False)
+    *_, (_, x) = progress(loop, name, calls, leave=False)
     return x
 
 
@@ -50,31 +50,27 @@ def sample(found, labels, xT, steps):
     return ddim.sample(model, found.schedule, xT, steps, clip=1.0)
 
 
-def consistency(found, labels, xT, steps, path):
+def consistency(found, labels, xT, steps):
     """The same noise in more and more steps, and how far each is from the last."""
     made = {}
     for S in steps:
         made[f"{S} steps"] = last(sample(found, labels, xT, S), S, "same x_T")
-    viz.save_grid(path, {"same x_T": made}, columns=5)
     finest = made[f"{steps[-1]} steps"]
     for name, images in made.items():
         error = np.mean((images - finest) ** 2) / 4
         print(f"{name}: {error:.4f} from {steps[-1]} steps, mean square in [0, 1]")
+    return made
 
 
-def arcs(found, labels, xT, stops, calls, out):
-    """Digits along arcs, an arc for each label: a sheet of them all, and a film."""
+def arcs(found, labels, xT, stops, calls):
+    """Digits along arcs, an arc for each label, (stops, 5, 1, 28, 28)."""
     labels = labels[:5]  # from the first five noises to the last five
     way = [slerp(xT[:5], xT[5:], f) for f in np.linspace(0, 1, stops)]
     loop = sample(found, np.tile(labels, stops), np.concatenate(way), calls)
-    frames = last(loop, calls, "arcs").reshape(stops, 5, *xT.shape[1:])
-    across = frames.swapaxes(0, 1).reshape(-1, *xT.shape[1:])
-    viz.save_sheet(out / "slerp.png", across, columns=stops)
-    film = [*frames, *frames[-2::-1]]  # there and back
-    viz.save_film(out / "slerp.gif", film, columns=5, scale=2, hold=0.4)
+    return last(loop, calls, "arcs").reshape(stops, 5, *xT.shape[1:])
 
 
-def inversion(found, steps, path):
+def inversion(found, steps):
     """Ten real digits to x_T and back, in more and more steps.
 
     By the network alone, without self-conditioning: a step up can then be read
@@ -90,18 +86,26 @@ def inversion(found, steps, path):
         made[f"{S} steps"] = back
         error = np.mean((back - x0) ** 2) / 4
         print(f"to x_T and back in {S} steps: mean square {error:.4f} in [0, 1]")
-    viz.save_grid(path, {"inversion": made}, columns=5)
+    return made
 
 
 def main():
     args = options()
     viz.folder(args.out)
     found, labels = trained.pretrained(args.model), np.arange(10)
+    for steps in args.steps:  # ValueError now, not after the first pictures
+        ddim.timesteps(found.schedule.T, steps)
     rng = np.random.default_rng(args.seed)
     xT = rng.standard_normal((10, 1, 28, 28)).astype(np.float32)
-    consistency(found, labels, xT, args.steps, args.out / "consistency.png")
-    arcs(found, labels, xT, args.stops, min(50, args.steps[-1]), args.out)
-    inversion(found, args.steps, args.out / "inversion.png")
+    same = consistency(found, labels, xT, args.steps)
+    frames = arcs(found, labels, xT, args.stops, min(50, args.steps[-1]))
+    back = inversion(found, args.steps)
+    viz.save_grid(args.out / "consistency.png", {"same x_T": same}, columns=5)
+    across = frames.swapaxes(0, 1).reshape(-1, *xT.shape[1:])
+    viz.save_sheet(args.out / "slerp.png", across, columns=args.stops)
+    film = [*frames, *frames[-2::-1]]  # there and back
+    viz.save_film(args.out / "slerp.gif", film, columns=5, scale=2, hold=0.4)
+    viz.save_grid(args.out / "inversion.png", {"inversion": back}, columns=5)
     print(f"{args.out} has consistency.png, slerp.png, slerp.gif and inversion.png")
 
 

@@ -13,10 +13,10 @@ by term, in bits a pixel with its standard error.
 import argparse
 
 import numpy as np
-from tqdm import tqdm
 
 from nanodiff import data, exact, likelihood, trained
 from nanodiff.guidance import guide
+from nanodiff.progress import progress
 
 
 def options():
@@ -60,7 +60,7 @@ def main():
 
     images, labels = data.mnist("test", n=args.n)
     model = network(found, labels)
-    bar = tqdm(total=noise.T, desc="bits", leave=False)
+    bar = progress(total=noise.T, desc="bits", leave=False)
 
     def watched(xt, t):
         bar.update()

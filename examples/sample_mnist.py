@@ -11,10 +11,10 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from nanodiff import data, ddim, ddpm, trained, viz
 from nanodiff.guidance import guide
+from nanodiff.progress import progress
 from nanodiff.respace import respace
 
 
@@ -71,7 +71,7 @@ def main():
     else:
         model, schedule = respace(model, found.schedule, calls)
         loop = ddpm.sample(model, schedule, xT, rng, clip=1.0)
-    *_, (_, x0) = tqdm(loop, args.sampler, calls)
+    *_, (_, x0) = progress(loop, args.sampler, calls)
     viz.save_sheet(args.out, x0, columns=len(args.columns))
     print(f"made {args.out}")
 

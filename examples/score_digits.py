@@ -15,11 +15,11 @@ import argparse
 import time
 
 import numpy as np
-from tqdm import tqdm
 
 from nanodiff import data, ddim, trained
 from nanodiff.evaluate import ScoreCard, in_batches
 from nanodiff.guidance import guide
+from nanodiff.progress import progress
 
 
 def options():
@@ -54,7 +54,7 @@ def main():
     print("| w | distance | / floor | read as asked | spread | seconds |")
     print("|---|---|---|---|---|---|", flush=True)
     for w in args.w:
-        bar = tqdm(total=args.n, desc=f"w = {w:g}", leave=False)
+        bar = progress(total=args.n, desc=f"w = {w:g}", leave=False)
 
         def make(xT, labels, w=w, bar=bar):
             model = guide(network, data.one_hot(labels), w)

@@ -12,10 +12,10 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from nanodiff import ddpm, exact, schedule, toy, viz
 from nanodiff.optim import EMA, Adam
+from nanodiff.progress import progress
 from nanodiff.train import Recipe, train
 
 
@@ -43,7 +43,7 @@ def learn(x0, noise, steps, rng, name):
         mlp, noise, x0, None, Recipe(steps, batch=512, lr=3e-3, warmup=steps // 10),
         rng=rng, optimizer=Adam(mlp.named_params()), ema=ema,
     )  # fmt: skip
-    for _ in tqdm(loop, name, steps):
+    for _ in progress(loop, name, steps):
         pass
     return mlp.load(ema.average)
 

@@ -12,12 +12,12 @@ import time
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from nanodiff import data, trained, viz
 from nanodiff.engine import turn
 from nanodiff.evaluate import Judge, confusion, cross_entropy, look
 from nanodiff.optim import EMA, Adam, learning_rate
+from nanodiff.progress import progress
 
 
 def options():
@@ -53,7 +53,7 @@ def learn(images, labels, steps, args):
     judge = Judge(rng=rng)
     adam, ema = Adam(judge.named_params()), EMA(judge.named_params())
     grads = judge.named_grads()
-    for step in tqdm(range(steps), "the judge learns"):
+    for step in progress(range(steps), "the judge learns"):
         i = rng.integers(len(images), size=args.batch)
         _, dlogits = cross_entropy(judge(shifted(images[i], rng)), labels[i])
         judge.backward(dlogits)
@@ -66,23 +66,24 @@ def main():
     args, start = options(), time.time()
     viz.folder(args.out)
     images, labels = data.mnist(folder=args.data)
+    test_images, test_labels = data.mnist("test", folder=args.data)
     steps = 10 if args.quick else args.epochs * len(images) // args.batch
     judge = learn(images, labels, steps, args)
     seconds = round(time.time() - start)
-    images, labels = data.mnist("test", folder=args.data)
-    _, read = look(judge, images)
-    score = float((read == labels).mean())
+    _, read = look(judge, test_images)
+    score = float((read == test_labels).mean())
+    table = confusion(test_labels, read)
     about = {
         "judge": "nanodiff.evaluate.Judge", "seed": args.seed, "steps": steps,
         "command": f"python examples/train_judge.py {'--quick ' * args.quick}--data "
         f"{'FOLDER' if args.data else 'SUBSET'} --epochs {args.epochs} --batch "
         f"{args.batch} --lr {args.lr} --seed {args.seed}",
         "date": time.strftime("%Y-%m-%d"), "seconds": seconds,
-        "score": f"{score:.2%} of {len(labels)} test digits",
+        "score": f"{score:.2%} of {len(read)} test digits",
     }  # fmt: skip
     trained.write(args.out / "trained_judge.npz", judge.named_params(), about)
-    print(confusion(labels, read))
-    print(f"{score:.2%} of {len(labels)} test digits, after {seconds} s")
+    print(table)
+    print(f"{score:.2%} of {len(read)} test digits, after {seconds} s")
 
 
 if __name__ == "__main__":

@@ -6,17 +6,19 @@ python examples/train_mnist.py --start mnist    goes on from the digits of the p
 """
 
 import argparse
+import shlex
+import sys
 import time
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from nanodiff import data, ddim, ddpm, trained, viz
 from nanodiff.guidance import guide
-from nanodiff.optim import OPTIMIZERS
+from nanodiff.optim import OPTIMIZERS, learning_rate
 from nanodiff.prediction import KINDS
-from nanodiff.run import Run
+from nanodiff.progress import progress
+from nanodiff.run import Run, Stopped
 from nanodiff.schedule import NAMED, named
 from nanodiff.train import Recipe
 
@@ -49,8 +51,8 @@ def options():
     add("--seed", type=int, default=0, help="of weights, batches and noise")
     add("--every", type=int, default=1000, help="steps from sheet to sheet")
     add("--data", help="folder of official MNIST files; None: 10,000 digits")
-    add("--resume", action="store_true", help="go on in OUT, as it was begun "
-        "(and with the same --data)")  # fmt: skip
+    add("--resume", action="store_true", help="go on in OUT, as it was begun and with "
+        "the same --data; more --steps train it longer")  # fmt: skip
     add("--quick", action="store_true", help="a tiny run that only shows the way")
     args = parser.parse_args()
     if args.start and (args.resume or args.quick):
@@ -58,14 +60,24 @@ def options():
     for name in ("T", "schedule", "channels"):
         if args.start and getattr(args, name) != parser.get_default(name):
             parser.error(f"--{name} is that of the run that --start goes on from")
+    args.given = given(parser)
     if args.quick:
-        args.steps, args.batch, args.T, args.every = 8, 8, 25, 4
+        quick = {"steps": 8, "batch": 8, "T": 25, "every": 4}
+        vars(args).update(quick)
+        args.given |= quick
     try:
         args.schedule = schedule_of(args.schedule)
         named(args.schedule[0], args.T, **args.schedule[1])
     except ValueError as error:
         parser.error(f"--schedule: {error}")
     return args
+
+
+def given(parser):
+    """The options that the command line names, and their values."""
+    unset = dict.fromkeys(vars(parser.parse_args([])))
+    found = parser.parse_args(namespace=argparse.Namespace(**unset))
+    return {name: value for name, value in vars(found).items() if value is not None}
 
 
 def schedule_of(words):
@@ -80,12 +92,31 @@ def schedule_of(words):
     return words[0], parameters
 
 
+def focus_of(args):
+    return args.focus and (args.focus[0], int(args.focus[1]), int(args.focus[2]))
+
+
+def resume(args, path):
+    """The run that was begun. An option that is named must be as it was then."""
+    names = args.given.keys() - {"out", "data", "every", "resume", "quick", "schedule"}
+    settings = {name: getattr(args, name) for name in names}
+    if "schedule" in args.given:
+        settings["schedule"], settings["schedule_parameters"] = args.schedule
+    if "focus" in names:
+        settings["focus"] = focus_of(args)
+    run = Run.resume(path, **settings)
+    done, recipe = len(run.losses), run.recipe
+    rate = learning_rate(done, recipe.steps, recipe.lr, recipe.warmup)
+    print(f"goes on after step {done}, to {recipe.steps}; the learning rate is now "
+          f"{rate:.2g} and falls to 0 as a cosine")  # fmt: skip
+    return run
+
+
 def begin(args):
     """A new run, as the options say."""
-    focus = args.focus and (args.focus[0], int(args.focus[1]), int(args.focus[2]))
     recipe = Recipe(
         args.steps, args.batch, args.lr, warmup=min(50, args.steps // 2),
-        predicts=args.predicts, focus=focus, optimizer=args.optimizer,
+        predicts=args.predicts, focus=focus_of(args), optimizer=args.optimizer,
     )  # fmt: skip
     more = {"self_condition": True} if args.self_condition else {}
     if args.middle is not None:
@@ -107,9 +138,9 @@ def draw(run, out, rows=4):
     model = guide(found.model, data.one_hot(labels))
     xT = rng.standard_normal((len(labels), 1, 28, 28)).astype(np.float32)
     steps = ddim.sample(model, found.schedule, xT, S, clip=1.0)
-    frames = [xT] + [xt for _, xt in tqdm(steps, "DDIM", S, leave=False)]
+    frames = [xT] + [xt for _, xt in progress(steps, "DDIM", S, leave=False)]
     steps = ddpm.sample(model, found.schedule, xT, rng, clip=1.0)
-    *_, (_, x0) = tqdm(steps, "DDPM", T, leave=False)
+    *_, (_, x0) = progress(steps, "DDPM", T, leave=False)
     viz.save_loss(out / "loss.png", run.losses)
     viz.save_sheet(out / "ddim.png", frames[-1], columns=10)
     viz.save_sheet(out / "ddpm.png", x0, columns=10)
@@ -122,17 +153,23 @@ def main():
     path = args.out / "checkpoint.npz"
     if path.exists() and not args.resume:
         raise SystemExit(f"{path} exists: go on with --resume, or use another --out")
-    if args.resume:
-        run = Run.resume(path)
-    else:
-        run = begin(args)
-    images, labels = data.mnist(folder=args.data)
-    run.learn(
-        images, data.one_hot(labels), path, args.every, lambda run: draw(run, args.out)
-    )
+    try:
+        run = resume(args, path) if args.resume else begin(args)
+        images, labels = data.mnist(folder=args.data)
+        context = data.one_hot(labels)
+        run.learn(images, context, path, args.every, lambda run: draw(run, args.out))
+    except Stopped as stop:
+        words = ["python", sys.argv[0], "--resume", "--out", args.out]
+        words += ["--data", args.data] if args.data else []
+        command = shlex.join(map(str, words))
+        print(f"\n{stop}; go on with --resume:\n{command}", file=sys.stderr)
+        raise SystemExit(128 + stop.signal) from None
+    except (ValueError, OSError) as error:
+        raise SystemExit(f"train_mnist.py: error: {error}") from error
     files = ", ".join(sorted(file.name for file in args.out.iterdir()))
     print(f"{args.out} has {files} after {time.time() - start:.0f} s; next:")
-    print(f"python examples/sample_mnist.py --model {path} --digits 2026")
+    model = shlex.quote(str(path))
+    print(f"python examples/sample_mnist.py --model {model} --digits 2026")
 
 
 if __name__ == "__main__":

@@ -11,16 +11,19 @@ nanodiff/sprites.py: 99 % after twelve minutes.
 """
 
 import argparse
+import shlex
+import sys
 import time
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from nanodiff import data, ddim, sprites, viz
 from nanodiff.evaluate import confusion
 from nanodiff.guidance import guide
-from nanodiff.run import Run
+from nanodiff.optim import learning_rate
+from nanodiff.progress import progress
+from nanodiff.run import Run, Stopped
 from nanodiff.train import Recipe
 
 KINDS = len(sprites.CLASSES)
@@ -39,13 +42,42 @@ def options():
     add("--batch", type=int, default=32, help="images a step")
     add("--seed", type=int, default=0, help="of sprites, weights and batches")
     add("--every", type=int, default=2500, help="steps from sheet to sheet")
-    add("--resume", action="store_true", help="go on in OUT, as it was begun "
-        "(and with the same --n and --seed)")  # fmt: skip
+    add("--resume", action="store_true", help="go on in OUT, as it was begun and with "
+        "the same --n; more --steps train it longer")  # fmt: skip
     add("--quick", action="store_true", help="a tiny run that only shows the way")
     args = parser.parse_args()
+    args.given = given(parser)
     if args.quick:
-        args.n, args.steps, args.batch, args.every = 100, 8, 8, 4
+        quick = {"n": 100, "steps": 8, "batch": 8, "every": 4}
+        vars(args).update(quick)
+        args.given |= quick
     return args
+
+
+def given(parser):
+    """The options that the command line names, and their values."""
+    unset = dict.fromkeys(vars(parser.parse_args([])))
+    found = parser.parse_args(namespace=argparse.Namespace(**unset))
+    return {name: value for name, value in vars(found).items() if value is not None}
+
+
+def resume(args, path):
+    """The run that was begun. An option that is named must be as it was then."""
+    names = args.given.keys() - {"out", "n", "every", "resume", "quick"}
+    run = Run.resume(path, **{name: getattr(args, name) for name in names})
+    done, recipe = len(run.losses), run.recipe
+    rate = learning_rate(done, recipe.steps, recipe.lr, recipe.warmup)
+    print(f"goes on after step {done}, to {recipe.steps}; the learning rate is now "
+          f"{rate:.2g} and falls to 0 as a cosine")  # fmt: skip
+    return run
+
+
+def begin(args):
+    """A new run, as the options say."""
+    recipe = Recipe(
+        args.steps, args.batch, warmup=min(50, args.steps // 2), predicts="v"
+    )
+    return Run(recipe, 500, seed=args.seed, image_channels=3, context_features=KINDS)
 
 
 def sample(found, context, steps, w=0.0):
@@ -53,7 +85,7 @@ def sample(found, context, steps, w=0.0):
     xT = np.random.default_rng(1).standard_normal((len(context), 3, 16, 16))
     xT, model = xT.astype(np.float32), guide(found.model, context, w)
     loop = ddim.sample(model, found.schedule, xT, steps, clip=1.0)
-    return [xt for _, xt in tqdm(loop, "DDIM", steps, leave=False)]
+    return [xt for _, xt in progress(loop, "DDIM", steps, leave=False)]
 
 
 def draw(run, out, steps, columns=12):
@@ -61,12 +93,12 @@ def draw(run, out, steps, columns=12):
     found, kinds = run.trained(), np.arange(KINDS)
     context = data.one_hot(np.repeat(kinds, columns), KINDS)
     frames = sample(found, context, steps)
+    free = sample(found, 0 * context, steps)[-1]
+    rows = {f"w={w}": mixtures(found, steps, w) for w in (0, 1, 3)}
     viz.save_loss(out / "loss.png", run.losses)
     viz.save_sheet(out / "kinds.png", frames[-1], columns, scale=3)
     viz.save_film(out / "kinds.gif", frames[::2] + frames[-1:], columns, scale=2)
-    free = sample(found, 0 * context, steps)[-1]
     viz.save_sheet(out / "free.png", free, columns, scale=3)
-    rows = {f"w={w}": mixtures(found, steps, w) for w in (0, 1, 3)}
     viz.save_grid(out / "mixed.png", rows, columns=3)
     asked = np.repeat(kinds, 40)
     for w in (0, 1):
@@ -90,16 +122,21 @@ def main():
     path = args.out / "checkpoint.npz"
     if path.exists() and not args.resume:
         raise SystemExit(f"{path} exists: go on with --resume, or use another --out")
-    images, labels = sprites.sprites(args.n, np.random.default_rng(args.seed))
-    if args.resume:
-        run = Run.resume(path)
-    else:
-        recipe = Recipe(
-            args.steps, args.batch, warmup=min(50, args.steps // 2), predicts="v"
+    try:
+        run = resume(args, path) if args.resume else begin(args)
+        seed = args.seed if run.seed is None else run.seed
+        images, labels = sprites.sprites(args.n, np.random.default_rng(seed))
+        context, calls = data.one_hot(labels, KINDS), 2 if args.quick else 50
+        run.learn(
+            images, context, path, args.every, lambda run: draw(run, args.out, calls)
         )
-        run = Run(recipe, 500, seed=args.seed, image_channels=3, context_features=KINDS)
-    context, calls = data.one_hot(labels, KINDS), 2 if args.quick else 50
-    run.learn(images, context, path, args.every, lambda run: draw(run, args.out, calls))
+    except Stopped as stop:
+        words = ["python", sys.argv[0], "--resume", "--out", args.out, "--n", args.n]
+        command = shlex.join(map(str, words))
+        print(f"\n{stop}; go on with --resume:\n{command}", file=sys.stderr)
+        raise SystemExit(128 + stop.signal) from None
+    except (ValueError, OSError) as error:
+        raise SystemExit(f"train_sprites.py: error: {error}") from error
     files = ", ".join(sorted(file.name for file in args.out.iterdir()))
     print(f"{args.out} has {files} after {time.time() - start:.0f} s")
 

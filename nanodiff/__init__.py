@@ -17,7 +17,8 @@ READING_ORDER = (
      ("schedule", "prediction", "ddpm", "ddim", "heun", "respace", "guidance", "latent",
       "self_conditioning", "exact", "likelihood", "laws")),
     ("The network", ("plain", "engine", "layers", "unet", "toy", "gradcheck")),
-    ("The desk: data and pictures", ("data", "viz", "sprite_parts", "sprites")),
+    ("The desk: data and pictures",
+     ("files", "progress", "data", "viz", "sprite_parts", "sprites")),
     ("Learning", ("optim", "train", "checkpoint", "evaluate", "trained", "run")),
     ("For speed only, skip at first", ("fast",)),
 )  # fmt: skip

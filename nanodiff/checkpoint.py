@@ -4,15 +4,11 @@ The file is written beside its place and then renamed, so an interrupted write l
 nothing. What is stored is what `train` needs to go on bit for bit, and its settings.
 """
 
-import json
-import os
 import re
-import zipfile
-import zlib
 from pathlib import Path
 from types import SimpleNamespace
 
-import numpy as np
+from nanodiff import files
 
 FORMAT = "nanodiff checkpoint 2"
 FORMAT_1 = "nanodiff checkpoint 1"
@@ -26,14 +22,14 @@ RENAMED = {
     "up": lambda i, n: f"ups.{n - i}",
 }
 GROUPS = ("params", "average", "m", "v")
-_DAMAGED = (ValueError, KeyError, OSError, EOFError, AttributeError, TypeError)
-_DAMAGED += (IndexError, zipfile.BadZipFile, zlib.error)
+ABOUT = ("step", "adam_k", "ema_k", "rng", "config")
 
 
 def save(path, *, model, optimizer, ema, rng, step, config):
-    """Write a checkpoint. `config` is anything that JSON can hold.
+    """Write a checkpoint. `config` is anything that JSON can hold, or TypeError.
 
-    model, optimizer, ema, rng: as `train` takes them; step: how many are done.
+    model, optimizer, ema, rng: as `train` takes them; step: how many are done. Raises
+    OSError, with the path, if it cannot be written; an earlier file then stays.
     """
     arrays = {}
     kept = model.named_params(), ema.average, optimizer.m, optimizer.v
@@ -43,21 +39,7 @@ def save(path, *, model, optimizer, ema, rng, step, config):
         "format": FORMAT, "step": step, "adam_k": optimizer.k, "ema_k": ema.k,
         "rng": rng.bit_generator.state, "config": config,
     }  # fmt: skip
-    write(path, {"about": np.array(json.dumps(about))} | arrays)
-
-
-def write(path, arrays):
-    """Write a dict of arrays as an `.npz`, beside its place, then rename it."""
-    path = Path(path)
-    temporary = path.with_name(path.name + ".part")
-    try:
-        with open(temporary, "wb") as file:
-            np.savez(file, **arrays)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    files.write_npz(path, arrays, about)
 
 
 def load(path):
@@ -67,30 +49,43 @@ def load(path):
     get the paths that they have now. Raises FileNotFoundError, or ValueError if the
     file is cut short, damaged or not a checkpoint.
     """
-    path = Path(path)
-    if not path.is_file():
+    if not Path(path).is_file():
         raise FileNotFoundError(f"path is {str(path)!r}, expected a checkpoint file")
-    try:
-        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
-            about = json.loads(file["about"].item())
-            arrays = {name: file[name] for name in file.files if name != "about"}
-        version = about.pop("format")
-        if version not in (FORMAT, FORMAT_1):
+    message = f"path is {str(path)!r}, expected a whole {FORMAT!r} file"
+    arrays, about = files.read_npz(path, message)
+    with files.refusing(message):
+        if about["format"] not in (FORMAT, FORMAT_1):
             raise ValueError("another format")
-        found = SimpleNamespace(**about, **{group: {} for group in GROUPS})
+        for name in ("step", "adam_k", "ema_k"):
+            if type(about[name]) is not int or not 0 <= about[name] < 2**53:
+                raise ValueError(f"{name} is {about[name]!r:.50}, expected a count")
+        for name in ("rng", "config"):
+            if not isinstance(about[name], dict):
+                raise ValueError(f"{name} is {about[name]!r:.50}, expected a dict")
+        groups = {group: {} for group in GROUPS}
         for key, array in arrays.items():
             group, name = key.split("/")
-            getattr(found, group)[name] = array
-        if not found.params.keys() == found.average.keys() == found.m.keys():
-            raise ValueError("arrays are missing")
-        if version == FORMAT_1 and "mid.conv1.w" in found.params:  # a U-Net's
-            for group in GROUPS:
-                setattr(found, group, renamed(getattr(found, group)))
-    except _DAMAGED as error:
-        raise ValueError(
-            f"path is {str(path)!r}, expected a whole {FORMAT!r} file ({error})"
-        ) from error
-    return found
+            groups[group][name] = array
+        for group, named in groups.items():
+            _fit(group, named, groups["params"], some=group == "v")
+        if about["format"] == FORMAT_1 and "mid.conv1.w" in groups["params"]:  # U-Net
+            groups = {group: renamed(named) for group, named in groups.items()}
+    return SimpleNamespace(**{name: about[name] for name in ABOUT}, **groups)
+
+
+def _fit(group, arrays, own, some=False):
+    """Raise ValueError unless these have the names, shapes and dtypes of one's own.
+
+    some: whether names may be missing.
+    """
+    for name in own.keys() ^ arrays.keys():
+        if name in arrays or not some:
+            where = "is missing" if name in own else "is not a parameter here"
+            raise ValueError(f"{group}: {name!r} {where}")
+    for name, array in arrays.items():
+        kind, wanted = ((a.shape, str(a.dtype)) for a in (array, own[name]))
+        if kind != wanted:
+            raise ValueError(f"{group}[{name!r}] is {kind}, expected {wanted}")
 
 
 def renamed(arrays):
@@ -114,19 +109,26 @@ def renamed(arrays):
 def restore(found, *, model, optimizer, ema, rng):
     """Put what `load` returned back into a model, its optimiser, average and rng.
 
-    Raises ValueError, before anything has changed, if the optimiser keeps other arrays.
+    Raises ValueError, before anything has changed, if these are not of the names,
+    shapes and dtypes that were saved, or if rng is of another kind.
     """
     if optimizer.m.keys() != found.m.keys() or optimizer.v.keys() != found.v.keys():
         raise ValueError(
             f"optimizer is {type(optimizer).__name__}, expected one that keeps m and v "
             f"of the same parameters as the one that was saved"
         )
-    model.load(found.params)
-    for own, stored in (
-        (optimizer.m, found.m),
-        (optimizer.v, found.v),
-        (ema.average, found.average),
-    ):
+    groups = (
+        ("params", model.named_params(), found.params),
+        ("m", optimizer.m, found.m),
+        ("v", optimizer.v, found.v),
+        ("average", ema.average, found.average),
+    )
+    for group, own, stored in groups:
+        _fit(group, stored, own)
+    kind = type(rng.bit_generator)
+    with files.refusing(f"rng is a {kind.__name__}, expected one as was saved"):
+        kind().state = found.rng  # a trial
+    for _, own, stored in groups:
         for name, array in stored.items():
             own[name][...] = array
     optimizer.k, ema.k = found.adam_k, found.ema_k

@@ -8,16 +8,18 @@ CC BY-SA 3.0, which also holds for the subset in this package.
 """
 
 import gzip
+import math
 import struct
-import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
 
+from nanodiff import files
+
 SUBSET = Path(__file__).parent / "mnist_subset.npz"  # by tools/make_mnist_subset.py
 MIRROR = "https://ossci-datasets.s3.amazonaws.com/mnist/"
 FILES = {"train": "train", "test": "t10k"}
+SIDE, MOST = 28, 250_000  # of images in pixels, and how many a file may have
 SHA256 = {  # of the official files
     "train-images-idx3-ubyte.gz": (
         "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609"
@@ -82,49 +84,64 @@ def read_idx(split, folder):
     """Return uint8 (pixels (n, H, W), labels (n,)) from a folder of IDX files.
 
     Raises FileNotFoundError and ValueError as `mnist` does, the latter also if there
-    are not as many labels as images.
+    are not as many labels as images, none, or more than MOST, if images are not 28x28,
+    or if a label is not in 0..9.
     """
     stem = FILES[split]
-    pixels = _read_file(folder, f"{stem}-images-idx3-ubyte", ndim=3)
-    labels = _read_file(folder, f"{stem}-labels-idx1-ubyte", ndim=1)
+    pixels = _read_file(folder, f"{stem}-images-idx3-ubyte", (SIDE, SIDE))
+    labels = _read_file(folder, f"{stem}-labels-idx1-ubyte", ())
     if len(pixels) != len(labels):
         raise ValueError(
             f"folder {str(folder)!r} has {len(pixels)} images, "
             f"expected as many as labels, {len(labels)}"
         )
+    if labels.max() > 9:
+        raise ValueError(
+            f"folder {str(folder)!r} has the label {labels.max()}, expected 0..9"
+        )
     return pixels, labels
 
 
-def _read_file(folder, name, ndim):
-    """The uint8 array in an IDX file: a magic number, the sizes, the bytes."""
+def _read_file(folder, name, each):
+    """The uint8 array (n, *each) of an IDX file: a magic number, the sizes, the bytes.
+
+    It ends where its sizes say, so a .gz can hold no more than they allow.
+    """
+    ndim = 1 + len(each)
     found = [path for path in (Path(folder) / name, Path(folder) / f"{name}.gz")
              if path.is_file()]  # fmt: skip
     if not found:
         raise FileNotFoundError(
             f"folder is {str(folder)!r}, expected {name} or {name}.gz in it"
         )
-    try:
-        raw = found[0].read_bytes()
-        raw = gzip.decompress(raw) if found[0].suffix == ".gz" else raw
-        kind, *sizes = struct.unpack_from(f">{1 + ndim}I", raw)
-        values = np.frombuffer(raw, np.uint8, offset=4 * (1 + ndim))
+    opened = gzip.open if found[0].suffix == ".gz" else open
+    message = f"{str(found[0])!r} is not a whole IDX file of {ndim} axes"
+    with files.refusing(message), opened(found[0], "rb") as stream:
+        kind, n, *sizes = struct.unpack(f">{1 + ndim}I", stream.read(4 + 4 * ndim))
         if kind != 0x0800 + ndim:  # 08: unsigned bytes
             raise ValueError(f"magic number {kind:#06x}")
-        return values.reshape(sizes)
-    except (ValueError, struct.error, OSError, EOFError, zlib.error) as error:
-        raise ValueError(
-            f"{str(found[0])!r} is not a whole IDX file of {ndim} axes ({error})"
-        ) from error
+        if not 1 <= n <= MOST or tuple(sizes) != each:
+            raise ValueError(f"sizes {(n, *sizes)}, expected {(f'1..{MOST}', *each)}")
+        body = files.exactly(stream, n * math.prod(each))
+        return np.frombuffer(body, np.uint8).reshape(n, *each)
 
 
 def _read_subset(split):
     if not SUBSET.is_file():
         raise FileNotFoundError(f"{str(SUBSET)!r} is missing; reinstall nanodiff")
-    try:
-        with open(SUBSET, "rb") as stream, np.load(stream) as file:  # no pickle
-            return file[f"{split}_pixels"], file[f"{split}_labels"]
-    except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{str(SUBSET)!r} is damaged ({error}); reinstall") from error
+    message = f"{str(SUBSET)!r} is damaged; reinstall nanodiff"
+    arrays, _ = files.read_npz(SUBSET, message)
+    with files.refusing(message):
+        pixels, labels = arrays[f"{split}_pixels"], arrays[f"{split}_labels"]
+        n = len(labels)
+        for name, array, shape in (
+            ("pixels", pixels, (n, SIDE, SIDE)), ("labels", labels, (n,))
+        ):  # fmt: skip
+            if array.shape != shape or array.dtype != np.uint8 or not n:
+                raise ValueError(f"{name} have shape {array.shape}, {array.dtype}")
+        if labels.max() > 9:
+            raise ValueError(f"it has the label {labels.max()}")
+    return pixels, labels
 
 
 def _download(split, folder):

@@ -79,17 +79,23 @@ class Layer:
     def load(self, params):
         """Copy a dict like `named_params()` into this layer's parameters.
 
-        Raises ValueError if a name is missing or unknown, or a shape differs.
+        Raises ValueError, and changes nothing, if a name is missing or unknown, a shape
+        differs, or one is no array of real numbers.
         """
         own = self.named_params()
         for name in own.keys() ^ params.keys():
             where = "is missing" if name in own else "is not a parameter here"
             raise ValueError(f"params: {name!r} {where}")
+        params = {name: np.asarray(value) for name, value in params.items()}
         for name, value in params.items():
             if value.shape != own[name].shape:
                 raise ValueError(
                     f"params[{name!r}] has shape {value.shape}, "
                     f"expected {own[name].shape}"
+                )
+            if value.dtype.kind not in "iuf":
+                raise ValueError(
+                    f"params[{name!r}] has dtype {value.dtype}, expected floats"
                 )
         for name, value in params.items():
             own[name][...] = value

@@ -4,20 +4,32 @@ It adds to `train` what a long one needs: a checkpoint, a progress bar, Ctrl-C.
 """
 
 import signal
+import tempfile
+import threading
+import warnings
 import zlib
-from contextlib import contextmanager
-from dataclasses import asdict
+from contextlib import suppress
+from dataclasses import asdict, replace
+from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
-from nanodiff import checkpoint
+from nanodiff import checkpoint, files
 from nanodiff.optim import EMA, OPTIMIZERS
+from nanodiff.progress import progress
 from nanodiff.schedule import named
 from nanodiff.self_conditioning import WithFirstGuess
 from nanodiff.train import Recipe, train
-from nanodiff.trained import build, settings
+from nanodiff.trained import build, fit, settings
 from nanodiff.unet import UNet
+
+
+class Stopped(KeyboardInterrupt):
+    """A signal has stopped a run, which is saved. signal: its number."""
+
+    def __init__(self, message, signal):
+        super().__init__(message)
+        self.signal = signal
 
 
 class Run:
@@ -25,8 +37,10 @@ class Run:
 
     recipe: a `Recipe`. T: steps of noise. schedule: one of `schedule.NAMED`, with its
     schedule_parameters, a dict such as {"offset": 0.02} for cosine. seed: of the
-    weights, the batches and the noise. unet: settings of the UNet. Raises ValueError as
-    `schedule.named` does.
+    weights, the batches and the noise. unet: settings of the UNet. NumPy's numbers
+    become Python's. Raises ValueError as `schedule.named` does and for a seed that is a
+    Generator of another kind than `np.random.default_rng` makes, and TypeError for what
+    a checkpoint cannot hold.
 
     >>> run = Run(Recipe(steps=2, batch=1, warmup=0), T=25, seed=0, channels=[8, 8])
     >>> run.trained().schedule.T
@@ -36,11 +50,15 @@ class Run:
     def __init__(
         self, recipe, T, schedule="linear", schedule_parameters=None, *, seed, **unet
     ):
-        self.recipe, self.schedule_name = recipe, schedule
-        parameters = schedule_parameters or {}
+        self.recipe = replace(recipe, **files.plain(asdict(recipe)))
+        self.schedule_name = schedule
+        T, unet, parameters = files.plain([T, unet, schedule_parameters or {}])
         self.schedule = named(schedule, T, **parameters)
         self.schedule_parameters = {name: float(v) for name, v in parameters.items()}
         self.losses, self.data, self.rng = [], None, np.random.default_rng(seed)
+        if not isinstance(self.rng.bit_generator, np.random.PCG64):
+            raise ValueError(f"seed is {seed}, expected an integer or a PCG64's")
+        self.seed = int(seed) if isinstance(seed, int | np.integer) else None
         self.model = UNet(**unet, rng=self.rng)
         params = self.model.named_params()
         self.optimizer, self.ema = OPTIMIZERS[recipe.optimizer](params), EMA(params)
@@ -67,18 +85,47 @@ class Run:
         return run
 
     @classmethod
-    def resume(cls, path):
+    def resume(cls, path, **expected):
         """Return the run that was saved in a checkpoint.
 
-        Raises FileNotFoundError for a missing one, and ValueError for one that is
-        damaged or that `save` did not write.
+        expected: settings that it should have begun with, by the names of Run, Recipe
+        and UNet. More `steps` than it had extend it: from here on the learning rate is
+        that of a run of so many. Raises FileNotFoundError for a missing file, and
+        ValueError for one that is damaged, that `save` did not write, or that began
+        with another setting.
         """
         found = checkpoint.load(path)
-        *noise, unet, recipe = settings(found.config)
-        run = cls(Recipe(**recipe), *noise, seed=0, **unet)
-        checkpoint.restore(found, **run._parts())
-        run.losses, run.data = found.config["losses"], found.config.get("data")
+        with files.refusing(f"path is {str(path)!r}, expected a checkpoint of a run"):
+            *noise, unet, recipe = settings(found.config)
+            fit(unet, found.params)
+            run = cls(Recipe(**recipe), *noise, seed=0, **unet)
+            checkpoint.restore(found, **run._parts())
+            run.losses, run.data = found.config["losses"], found.config.get("data")
+            run.seed = found.config.get("seed")
+            losses = np.asarray(run.losses)
+            if losses.shape != (found.step,) or losses.dtype.kind not in "fi":
+                raise ValueError(f"it has not the losses of {found.step} steps")
+            if found.step > run.recipe.steps or type(run.data) not in (int, type(None)):
+                raise ValueError(f"step is {found.step}, data is {run.data!r:.50}")
+        run._expect(expected)
         return run
+
+    def _expect(self, settings):
+        """Compare with the settings that there are, or extend the run; see `resume`."""
+        config = files.plain(self._config())
+        config |= config["unet"] | config["recipe"]
+        settings = {"steps": self.recipe.steps} | files.plain(settings)
+        for name, value in settings.items():
+            if name == "seed" and self.seed is None:
+                continue  # a run of an earlier version did not keep it
+            same = name in config and value == config[name]
+            more = name == "steps" and type(value) is int and value > config[name]
+            if not (same or more):
+                raise ValueError(
+                    f"{name} is {value}, expected what the run began with, "
+                    f"{config.get(name)}{' or more' * (name == 'steps')}"
+                )
+        self.recipe = replace(self.recipe, steps=settings["steps"])
 
     def save(self, path):
         """Write a checkpoint."""
@@ -94,10 +141,30 @@ class Run:
         """Train to the end of the recipe.
 
         Every so many steps, and at the end, the run is saved to `path` and draw(run) is
-        called. Ctrl-C saves and raises SystemExit; a second one stops at once. images,
-        context: as for `train`, which may raise FloatingPointError. Raises ValueError
-        if they are not those that the run began with.
+        called. Ctrl-C or SIGTERM saves and raises Stopped, a KeyboardInterrupt; a
+        second Ctrl-C stops at once. In other threads than the main one there are no
+        signals. images, context: as for `train`, which may raise FloatingPointError.
+
+        Raises ValueError, before a step, if they are not those that the run began with,
+        if nothing can be written to `path`, or if another run is writing there. If a
+        file cannot be written on the way, because the disk is full, say, it warns and
+        goes on; at the end it raises OSError, and the run is saved in the folder of
+        temporary files if it can be.
         """
+        self._know(images, context)
+        with files.alone(path), _Signals() as signals:
+            for step in self._steps(images, context):
+                if signals.caught:
+                    break
+                if step % every == 0 and step < self.recipe.steps:
+                    self._try(self.save, path)
+                    self._try(draw, self)
+            self._keep(path)
+            signals.raise_from_now(f"saved {path} after step {len(self.losses)}")
+            draw(self)
+
+    def _know(self, images, context):
+        """Raise ValueError if the data are not those that the run began with."""
         context_bytes = b"" if context is None else context.tobytes()
         data = zlib.crc32(context_bytes, zlib.crc32(images.tobytes()))
         if self.data not in (None, data):
@@ -106,28 +173,44 @@ class Run:
                 f"run began with, {self.data}"
             )
         self.data = data
+
+    def _steps(self, images, context):
+        """Train, yielding how many steps are done after each, and show it."""
+        steps, done = self.recipe.steps, len(self.losses)
         loop = train(
             self._learner(), self.schedule, images, context, self.recipe,
-            rng=self.rng, optimizer=self.optimizer, ema=self.ema,
-            first=len(self.losses),
+            rng=self.rng, optimizer=self.optimizer, ema=self.ema, first=done,
         )  # fmt: skip
-        steps, done = self.recipe.steps, len(self.losses)
-        bar = tqdm(loop, "compiling kernels", steps, initial=done, unit="step")
-        with _interrupts() as interrupts:
+        name = "compiling kernels"
+        with progress(loop, name, steps, initial=done, unit="step") as bar:
             for step, loss in bar:
                 self.losses.append(loss)
-                bar.set_description("training")
+                bar.set_description("training", refresh=False)
                 speed = (bar.format_dict["rate"] or 0) * self.recipe.batch
                 recent = np.mean(self.losses[-100:])
-                bar.set_postfix_str(f"loss {recent:.4f}, {speed:.0f} images/s")
-                if interrupts:
-                    self.save(path)
-                    raise SystemExit(f"\nsaved {path}; go on with --resume")
-                if (step + 1) % every == 0 and step + 1 < steps:
-                    self.save(path)
-                    draw(self)
-        self.save(path)
-        draw(self)
+                words = f"loss {recent:.4f}, {speed:.0f} images/s"
+                bar.set_postfix_str(words, refresh=False)
+                yield step + 1
+
+    def _try(self, write, to):
+        """Write something that the run can do without until it is at its end."""
+        try:
+            write(to)
+        except OSError as error:
+            message = f"after step {len(self.losses)}: {error}; the run goes on"
+            warnings.warn(message, RuntimeWarning, stacklevel=3)
+
+    def _keep(self, path):
+        """Save the run, in the folder of temporary files if `path` fails."""
+        try:
+            self.save(path)
+        except OSError as error:
+            words = error.strerror
+            with suppress(OSError):
+                spare = Path(tempfile.mkdtemp(prefix="nanodiff-")) / Path(path).name
+                self.save(spare)
+                words += f"; the run is saved in {str(spare)!r}, not in"
+            raise OSError(error.errno, words, str(path)) from error
 
     def _learner(self):
         """The network, shown its own guess if it has self-conditioning."""
@@ -146,22 +229,46 @@ class Run:
             "T": self.schedule.T, "schedule": self.schedule_name,
             "schedule_parameters": self.schedule_parameters,
             "unet": self.model.config, "recipe": asdict(self.recipe),
-            "losses": self.losses, "data": self.data,
+            "losses": self.losses, "data": self.data, "seed": self.seed,
         }  # fmt: skip
 
 
-@contextmanager
-def _interrupts():
-    """A list that has the first Ctrl-C, which so takes effect between two steps."""
-    caught = []
+class _Signals:
+    """`with _Signals() as signals:` notes SIGINT, SIGTERM and SIGHUP in `caught`.
 
-    def handle(*given):
-        if caught:
-            signal.default_int_handler(*given)
-        caught.append(True)
+    So they take effect where the code asks, between two steps. A second SIGINT raises
+    KeyboardInterrupt at once. A SIGHUP that is ignored, as under nohup, stays so.
+    Python allows handlers in the main thread only; elsewhere nothing is caught.
+    """
 
-    before = signal.signal(signal.SIGINT, handle)
-    try:
-        yield caught
-    finally:
-        signal.signal(signal.SIGINT, before)
+    def __init__(self):
+        self.caught, self.message, self.before = None, None, {}
+
+    def __enter__(self):
+        if threading.current_thread() is threading.main_thread():
+            for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+                number = getattr(signal, name, None)  # Windows has no SIGHUP
+                before = number and signal.getsignal(number)
+                ignored = name == "SIGHUP" and before is signal.SIG_IGN
+                if before is not None and not ignored:  # None: not Python's to restore
+                    self.before[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(self, *error):
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
+        if self.caught and error[0] is None:
+            raise Stopped(self.message, self.caught)
+
+    def _handle(self, number, frame):
+        if self.caught and number == signal.SIGINT:
+            raise KeyboardInterrupt("stopped at once, by a second Ctrl-C")
+        self.caught = self.caught or number
+        if self.message:
+            raise Stopped(self.message, self.caught)
+
+    def raise_from_now(self, message):
+        """Raise Stopped with this message if a signal has come, and when one comes."""
+        self.message = message
+        if self.caught:
+            raise Stopped(message, self.caught)

@@ -4,14 +4,13 @@ A file in the package is an `.npz` of float16 weights and one JSON text that say
 they are and which command made them, when, and how well they do.
 """
 
-import json
-import zipfile
+import itertools
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from nanodiff import checkpoint
+from nanodiff import checkpoint, files
 from nanodiff.evaluate import Judge
 from nanodiff.prediction import split
 from nanodiff.schedule import Schedule, named
@@ -20,6 +19,10 @@ from nanodiff.unet import UNet
 
 FOLDER = Path(__file__).parent
 NAMES = ("mnist", "sprites")
+SETTINGS = {  # of the settings that a network is built from
+    "T": int, "schedule": str, "schedule_parameters": dict,
+    "unet": dict, "recipe": dict,
+}  # fmt: skip
 
 
 class EpsUNet(UNet):
@@ -80,8 +83,9 @@ def pretrained(name="mnist"):
     >>> found.model(np.zeros((1, 1, 28, 28), np.float32), 500).shape, found.schedule.T
     ((1, 1, 28, 28), 1000)
     """
+    path = FOLDER / f"trained_{name}.npz" if name in NAMES else name
     if name in NAMES:
-        params, about = read(FOLDER / f"trained_{name}.npz")
+        params, about = read(path)
     elif str(name).endswith(".npz"):
         found = checkpoint.load(name)
         params, about = found.average, found.config
@@ -90,15 +94,17 @@ def pretrained(name="mnist"):
             f"name is {str(name)!r}, expected one of {list(NAMES)} or a path that ends "
             f"in .npz"
         )
-    return build(params, about)
+    with files.refusing(f"path is {str(path)!r}, expected a network of the examples"):
+        return build(params, about)
 
 
 def build(params, about):
     """Return the `Pretrained` of weights and a dict with T, schedule, unet and recipe.
 
-    Raises ValueError if one of them is missing.
+    Raises ValueError if one of them is missing, or if the weights are of another UNet.
     """
     T, schedule, parameters, unet, recipe = settings(about)
+    fit(unet, params)
     schedule = named(schedule, T, **parameters)
     network = EpsUNet(schedule, recipe["predicts"], **unet).load(params)
     model = WithLastGuess(network, schedule) if network.self_condition else network
@@ -109,14 +115,48 @@ def settings(about):
     """Return T, the schedule's name and parameters, settings of unet and recipe.
 
     Raises ValueError if one of them is missing in the dict, but for the parameters:
-    earlier runs had none.
+    earlier runs had none; or if one is no setting, as in a file that is not a run's.
     """
     about = {"schedule_parameters": {}} | about
-    names = "T", "schedule", "schedule_parameters", "unet", "recipe"
-    missing = set(names) - about.keys()
+    missing = SETTINGS.keys() - about.keys()
     if missing:
         raise ValueError(f"about has no {sorted(missing)}, expected those of a `Run`")
-    return [about[name] for name in names]
+    for name, kind in SETTINGS.items():
+        if type(about[name]) is not kind:
+            raise ValueError(
+                f"about[{name!r}] is {about[name]!r:.50}, expected {kind.__name__}"
+            )
+    if not 1 <= about["T"] <= 1_000_000:
+        raise ValueError(f"about['T'] is {about['T']}, expected 1..1,000,000")
+    return [about[name] for name in SETTINGS]
+
+
+def fit(unet, params):
+    """Raise ValueError if weights are not those of a UNet with these settings.
+
+    It is asked before the UNet is made: in a damaged file one could fill the memory.
+    """
+    params = {name: np.shape(w) for name, w in params.items()}
+    levels = itertools.takewhile(
+        params.get, (f"downs.{i}.conv1.w" for i in itertools.count())
+    )
+    blocks = {name.split(".")[1] for name in params if name.startswith("middle.")}
+    own = {
+        "image_channels": params["conv_in.w"][1],
+        "context_features": params.get("embed.context.w", [0])[0],
+        "channels": [params[name][0] for name in ("conv_in.w", *levels)],
+        "features": params["embed.time1.w"][0],
+        "middle": len(blocks), "self_condition": "conv_x0.w" in params,
+    }  # fmt: skip
+    groups = unet.get("groups", 1)
+    if type(groups) is not int or groups < 1:
+        raise ValueError(f"unet has groups {groups!r:.50}, expected an integer above 0")
+    for name in own.keys() & unet.keys():
+        if unet[name] != own[name]:
+            raise ValueError(
+                f"unet has {name} {unet[name]!r:.50}, expected that of the weights, "
+                f"{own[name]}"
+            )
 
 
 def judge():
@@ -140,7 +180,7 @@ def write(path, params, about):
                 f"params[{name!r}] has {np.abs(array).max()}, beyond float16"
             )
     halves = {name: array.astype(np.float16) for name, array in params.items()}
-    checkpoint.write(path, {"about": np.array(json.dumps(about))} | halves)
+    files.write_npz(path, halves, about)
 
 
 def read(path):
@@ -148,10 +188,10 @@ def read(path):
 
     Raises ValueError if the file is damaged, FileNotFoundError if there is none.
     """
-    try:
-        with open(path, "rb") as stream, np.load(stream) as file:  # no pickle
-            about = json.loads(file["about"].item())
-            names = [name for name in file.files if name != "about"]
-            return {name: file[name].astype(np.float32) for name in names}, about
-    except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{str(path)!r} is damaged ({error}); reinstall") from error
+    message = f"{str(path)!r} is damaged; reinstall, or make it again"
+    halves, about = files.read_npz(path, message)
+    with files.refusing(message):
+        for name, array in halves.items():
+            if array.dtype != np.float16:
+                raise ValueError(f"{name!r} is {array.dtype}, expected float16")
+    return {name: array.astype(np.float32) for name, array in halves.items()}, about

@@ -4,13 +4,15 @@ Images are arrays (n, C, H, W) in [-1, 1], C = 1 or 3. Files are written beside 
 place and then renamed.
 """
 
-import os
+import io
 import tempfile
 from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
+
+from nanodiff import files
 
 
 def folder(path):
@@ -91,13 +93,10 @@ def save_loss(path, losses):
 
 
 def _write(path, save):
-    path = Path(path)
-    part = path.with_name(f".part-{path.name}")
-    try:
-        save(part)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    content = io.BytesIO()  # Pillow does not notice that a disk takes half of a file
+    content.name = str(path)  # which tells Pillow the format
+    save(content)
+    files.write(path, content.getbuffer())
 
 
 def save_points(path, sets):

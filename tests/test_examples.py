@@ -1,11 +1,16 @@
 """The examples run as a reader runs them, and the kernels without their compiler."""
 
 import os
+import runpy
+import shlex
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from tests.test_files import write_idx
 
 ROOT = Path(__file__).parent.parent
 
@@ -129,3 +134,76 @@ gradcheck(unet.downs[0].pool, rng.standard_normal((1, 4, 3, 2)), rng=rng)
 """
     result = python("-c", code, NUMBA_DISABLE_JIT="1")
     assert result.returncode == 0, result.stderr
+
+
+def test_a_run_takes_no_other_options_and_more_steps_with_a_word(tmp_path):
+    out = tmp_path / "with a space"
+    train = [ROOT / "examples/train_mnist.py", "--quick", "--out", out]
+    first = python(*train)
+    assert first.returncode == 0 and f"--model '{out}/checkpoint.npz'" in first.stdout
+    before = (out / "checkpoint.npz").read_bytes()
+    for options, words in (
+        (["--predicts", "x0"], "predicts is x0, expected what the run began with, v"),
+        (["--seed", 1], "seed is 1, expected what the run began with, 0"),
+        (["--schedule", "cosine"], "schedule is cosine, expected what the run began"),
+    ):
+        result = python(*train, "--resume", *options)
+        assert result.returncode == 1 and words in result.stderr
+        assert "Traceback" not in result.stderr
+    assert (out / "checkpoint.npz").read_bytes() == before
+    bare = [train[0], "--resume", "--out", out, "--steps"]
+    result = python(*bare, 7)
+    assert result.returncode == 1 and "steps is 7, expected what" in result.stderr
+    result = python(*bare, 10)
+    assert result.returncode == 0, result.stderr
+    assert "goes on after step 8, to 10; the learning rate is now 0.0" in result.stdout
+
+
+def namespace(name, *options, monkeypatch):
+    """What a script defines, ready to be run with these options by its `main`."""
+    script = str(ROOT / f"examples/{name}.py")
+    monkeypatch.setattr(sys, "argv", [script, *map(str, options)])
+    return runpy.run_path(script)
+
+
+def test_ctrl_c_tells_how_to_go_on(tmp_path, monkeypatch, capsys):
+    for name in ("train_mnist", "train_sprites"):
+        out = tmp_path / f"{name} there"
+        found = namespace(name, "--quick", "--out", out, monkeypatch=monkeypatch)
+
+        def stop(*given):
+            signal.raise_signal(signal.SIGTERM)
+
+        found["main"].__globals__["draw"] = stop
+        with pytest.raises(SystemExit) as end:
+            found["main"]()
+        assert end.value.code == 128 + signal.SIGTERM
+        told = capsys.readouterr().err.strip().splitlines()[-1]
+        assert told.startswith("python ") and f"--resume --out '{out}'" in told
+        monkeypatch.setattr(sys, "argv", shlex.split(told)[1:] + ["--every", "4"])
+        found["main"].__globals__["draw"] = lambda *given: None
+        found["main"]()
+
+
+def test_earlier_pictures_stay_if_new_ones_fail(tmp_path, monkeypatch):
+    (tmp_path / "consistency.png").write_text("precious")
+    found = namespace(
+        "explore_latents", "--quick", "--out", tmp_path, monkeypatch=monkeypatch
+    )
+    found["main"].__globals__["inversion"] = lambda *given: 1 / 0
+    with pytest.raises(ZeroDivisionError):
+        found["main"]()
+    assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [
+        ("consistency.png", "precious")
+    ]
+
+
+def test_a_judge_is_not_trained_if_it_cannot_be_tested(tmp_path, monkeypatch):
+    write_idx(tmp_path)  # a training set alone
+    found = namespace(
+        "train_judge", "--quick", "--out", tmp_path, "--data", tmp_path,
+        monkeypatch=monkeypatch,
+    )  # fmt: skip
+    found["main"].__globals__["learn"] = lambda *given: 1 / 0
+    with pytest.raises(FileNotFoundError, match="expected t10k-images"):
+        found["main"]()

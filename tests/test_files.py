@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import nanodiff
-from nanodiff import checkpoint, data, viz
+from nanodiff import checkpoint, data, files, viz
 from tests.test_train import run
 
 
@@ -104,6 +104,54 @@ def test_damaged_official_files_are_refused(tmp_path, compress):
         file.write_bytes(file.read_bytes()[:keep])
         with pytest.raises(ValueError, match="is not a whole IDX file"):
             data.mnist(folder=tmp_path)
+
+
+@pytest.mark.parametrize("kind, at, value, words", [
+    ("images", 4, 0, "sizes"), ("labels", 4, 0, "sizes"), ("images", 8, 27, "sizes"),
+    ("images", 4, 6, "3920 bytes, expected 4704"), ("labels", 4, 4, "more bytes, expe"),
+    ("images", 4, 2**32 - 1, "expected .'1..250000', 28, 28"),
+    ("labels", 0, 0x0901, "magic number 0x0901"),
+])  # fmt: skip
+def test_sizes_that_do_not_fit_are_refused(tmp_path, kind, at, value, words):
+    write_idx(tmp_path)
+    (file,) = tmp_path.glob(f"train-{kind}*")
+    raw = bytearray(file.read_bytes())
+    raw[at : at + 4] = struct.pack(">I", value)
+    file.write_bytes(raw)
+    with pytest.raises(ValueError, match=f"{file.name}' is not a whole IDX .*{words}"):
+        data.mnist(folder=tmp_path)
+
+
+def test_labels_that_are_no_digits_are_refused(tmp_path, monkeypatch):
+    write_idx(tmp_path, n=11)
+    with pytest.raises(ValueError, match="has the label 10, expected 0..9"):
+        data.mnist(folder=tmp_path)
+    monkeypatch.setattr(data, "SUBSET", tmp_path / "subset.npz")
+    pixels = np.zeros((1, 28, 28), np.uint8)
+    for labels, words in (
+        (np.array([10], np.uint8), "label 10"), (np.array([1]), "labels have"),
+        (np.array([], np.uint8), "pixels have"), (np.uint8(3), "unsized"),
+    ):  # fmt: skip
+        np.savez(data.SUBSET, train_pixels=pixels, train_labels=labels)
+        with pytest.raises(
+            ValueError, match=f"is damaged; reinstall nanodiff .*{words}"
+        ):
+            data.mnist()
+
+
+def test_a_file_of_settings_and_arrays_is_read_as_it_was_written(tmp_path):
+    arrays = {
+        "a/b.c": np.arange(6.0).reshape(2, 3).T, "n": np.array(3),
+        "yes": np.ones(1, bool), "empty": np.ones((0, 2)),
+        "big": np.arange(3, dtype=">f4"),
+    }  # fmt: skip
+    settings = {"é": [np.float32(0.5)], "t": (1, None)}
+    files.write_npz(tmp_path / "a.npz", arrays, settings)
+    found, about = files.read_npz(tmp_path / "a.npz", "damaged")
+    assert about == {"é": [0.5], "t": [1, None]} and found.keys() == arrays.keys()
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(found[name], array, strict=name != "big")
+        found[name][...] = 0  # one's own
 
 
 def test_a_sheet_shows_saturation_and_the_same_grey_for_the_same_value():

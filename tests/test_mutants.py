@@ -59,6 +59,8 @@ LEFT_ALONE = {  # modules without a mutant, and why
     "layers": "its tests compile; gradients are checked by a check that can fail",
     "evaluate": "its tests take half a minute",
     "toy": "its tests train for ten seconds",
+    "files": "its tests damage files, and see that each check is needed",
+    "progress": "how far a loop is, and nothing of what it computes",
     "trained": "reads and writes files; its tests run the compiled network",
     "run": "what it keeps is the mutants' of train and checkpoint",
     "sprites": "draws pictures by a rule of our own, which nobody has published",

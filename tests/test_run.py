@@ -8,7 +8,7 @@ import pytest
 
 from nanodiff import checkpoint, trained
 from nanodiff.optim import Muon
-from nanodiff.run import Run
+from nanodiff.run import Run, Stopped
 from nanodiff.schedule import sigmoid
 from nanodiff.train import Recipe
 
@@ -36,7 +36,7 @@ def test_ctrl_c_saves_and_a_resumed_run_is_the_same_to_the_bit(digits, tmp_path)
     whole.learn(*digits, path, 2, lambda run: drawn.append(len(run.losses)))
     assert drawn == [2, 4, 6] and len(whole.losses) == 6
     run = start()
-    with pytest.raises(SystemExit, match="go on with --resume"):
+    with pytest.raises(KeyboardInterrupt, match="saved .*run.npz after step 3"):
         run.learn(*digits, path, 2, interrupted_at(2))
     assert len(run.losses) == 3  # the step in which it was noticed is not lost
     again = Run.resume(path)
@@ -155,7 +155,7 @@ def test_a_checkpoint_of_format_1_is_read_and_resumed(digits, tmp_path, optimize
     more = SMALL | {"channels": [8, 8, 8], "middle": 2}
     run = Run(Recipe(4, 2, warmup=0, optimizer=optimizer), 25, seed=3, **more)
     path, old = tmp_path / "run.npz", tmp_path / "old.npz"
-    with pytest.raises(SystemExit):
+    with pytest.raises(Stopped):
         run.learn(*digits, path, 1, interrupted_at(1))
     old.write_bytes(path.read_bytes())
     as_format_1(old, run)
@@ -192,7 +192,7 @@ def test_a_network_without_a_context_learns_too(digits, tmp_path):
 def test_other_data_are_refused_before_a_step(digits, tmp_path):
     images, context = digits
     path = tmp_path / "run.npz"
-    with pytest.raises(SystemExit):
+    with pytest.raises(Stopped):
         start().learn(images, context, path, 2, interrupted_at(2))
     run = Run.resume(path)
     with pytest.raises(ValueError, match="images and context have the checksum"):

@@ -1,0 +1,36 @@
+"""How far a loop is: a bar in a terminal or a notebook, else a line now and then."""
+
+import sys
+
+from tqdm.auto import tqdm
+
+EVERY = 30  # seconds from line to line
+
+
+class _Lines:
+    """A stream to which tqdm writes: each state of its bar becomes a line."""
+
+    def write(self, text):
+        if text.strip():
+            sys.stderr.write(text.strip() + "\n")
+
+    def flush(self):
+        sys.stderr.flush()
+
+
+def progress(loop=None, desc=None, total=None, leave=True, **more):
+    """Return tqdm's bar around a loop; see there for more.
+
+    Where stderr is a file or a pipe it writes a line at the start, every half minute
+    and at the end; without `leave` only if the loop takes longer than half a minute.
+
+    >>> sum(progress([1, 2, 3], "adding", leave=False))
+    6
+    """
+    notebook = any(c.__module__ == "tqdm.notebook" for c in tqdm.__mro__)
+    if not (notebook or sys.stderr.isatty()):
+        more |= {
+            "file": _Lines(), "mininterval": EVERY, "maxinterval": EVERY,
+            "delay": 0 if leave else EVERY, "ncols": 80,
+        }  # fmt: skip
+    return tqdm(loop, desc, total, leave, **more)
