@@ -67,6 +67,12 @@ def integer(name, value, low, high=None, limit=""):
     return int(value)
 
 
+def even(name, value):
+    """Return an even integer above 0: half of the features are cosines, half sines."""
+    value = integer(name, value, 2)
+    return value if value % 2 == 0 else refuse(name, value, "an even number")
+
+
 def flag(name, value):
     """Return a Python or NumPy bool as a bool."""
     value = _scalar(value)
@@ -129,7 +135,16 @@ def context(name, value, rows="N", features="features"):
     return array(name, found, (rows, features))
 
 
-def integers(name, value, low, high, shape=("N",)):
+def times(name, value, rows):
+    """Return an array of `rows` integers of at least 0: one time, or one for each row."""
+    found = as_array(name, value, "an integer, or one for each image")
+    if found.shape not in ((), (rows,)):
+        raise ValueError(f"{name} has shape {found.shape}, expected () or ({rows},)")
+    integers(name, found, 0, shape=found.shape)
+    return np.broadcast_to(found, (rows,))
+
+
+def integers(name, value, low, high=np.inf, shape=("N",)):
     """Return an array of integers in low..high, such as labels."""
     found = as_array(name, value, "an array of integers")
     _shape(name, found, shape)
@@ -176,11 +191,35 @@ def finite(name, value):
     return value
 
 
+def at_least_two(name, value):
+    """Return an array of two rows or more: of one, no spread can be estimated."""
+    if len(value) < 2:
+        raise ValueError(f"{name} has {len(value)} rows, expected at least 2")
+    return value
+
+
 def thing(name, value, what, *attributes):
     """Return a value that has these attributes: it may be of any class."""
     if isinstance(value, type) or not all(hasattr(value, a) for a in attributes):
         refuse(name, value, what)
     return value
+
+
+def dtype(name, value):
+    """Return NumPy's float32 or float64: what can be computed with."""
+    try:
+        found = np.dtype(value) if value is not None else None
+    except TypeError:
+        found = None
+    if found not in (np.float32, np.float64):
+        refuse(name, value, "float32 or float64")
+    return found
+
+
+def network(value):
+    """Return what `train` takes: forward, backward, named_grads."""
+    methods = "forward", "backward", "named_grads"
+    return thing("model", value, f"a network with {', '.join(methods)}", *methods)
 
 
 def schedule(value):
