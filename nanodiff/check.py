@@ -51,6 +51,12 @@ def number(name, value, low=None, high=None, above=None):
     return found
 
 
+def share(name, value):
+    """Return a number of 0..1 as a float, but not 1 itself: what an average keeps."""
+    found = number(name, value, 0, 1)
+    return found if found < 1 else refuse(name, value, "0..1, without 1")
+
+
 def integer(name, value, low, high=None, limit=""):
     """Return an integer of low..high as an int. limit: what high is, for the message.
 
@@ -170,6 +176,18 @@ def alike(**arrays):
     return list(found.values())
 
 
+def series(name, value, shape=("n",)):
+    """Return a finite array of numbers as float64, to be drawn."""
+    return finite(name, reals(name, value, shape))
+
+
+def entries(name, value):
+    """Return the entries of a dict that has some, as a list of (name, value)."""
+    if not isinstance(value, dict) or not value:
+        refuse(name, value, "a dict with entries")
+    return list(value.items())
+
+
 def arrays(name, value):
     """Return a dict of arrays of floats by name, as `Layer.named_params` gives it."""
     if not isinstance(value, dict):
@@ -242,6 +260,11 @@ def generator(name, value, *methods):
     """Return a np.random.Generator, or what has the methods of it that are needed."""
     what = "a Generator, such as np.random.default_rng(0)"
     return thing(name, value, what, *(methods or ("standard_normal",)))
+
+
+def text(name, value):
+    """Return a string."""
+    return value if isinstance(value, str) else refuse(name, value, "a string")
 
 
 def path(name, value):

@@ -55,12 +55,10 @@ def mnist(split="train", n=None, folder=None, download=False):
     check.choice("split", split, FILES)
     if folder is not None:
         check.path("folder", folder)
-    n = None if n is None else check.integer("n", n, 1)
     if check.flag("download", download):
         folder = _download(split, folder)
     pixels, labels = _read_subset(split) if folder is None else read_idx(split, folder)
-    if n is not None:
-        check.integer("n", n, 1, len(labels))
+    n = None if n is None else check.integer("n", n, 1, len(labels))
     images = pixels[:n, None].astype(np.float32) * np.float32(2 / 255) - np.float32(1)
     return images, labels[:n].astype(np.int64)
 
