@@ -57,6 +57,9 @@ def share(name, value):
     return found if found < 1 else refuse(name, value, "0..1, without 1")
 
 
+LARGEST = 2**62  # of an integer that has no other limit: NumPy's have 64 bits
+
+
 def integer(name, value, low, high=None, limit=""):
     """Return an integer of low..high as an int. limit: what high is, for the message.
 
@@ -69,6 +72,8 @@ def integer(name, value, low, high=None, limit=""):
     if isinstance(value, bool) or not isinstance(value, int | np.integer):
         within = f" of at least {low}" if high is None else f" in {low}..{high}"
         refuse(name, value, f"an integer{within}")
+    if value > LARGEST:
+        refuse(name, value, f"at most {high or LARGEST}")
     _inside(name, value, low, high, "an integer of ", limit)
     return int(value)
 

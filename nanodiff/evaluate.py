@@ -190,7 +190,10 @@ def matching(labels, others):
     >>> matching(np.array([1, 0, 1]), np.array([0, 0, 1, 1, 1])).tolist()
     [2, 0, 3]
     """
-    labels, others = check.integers("labels", labels, 0), check.integers("others", others, 0)
+    labels, others = (
+        check.integers("labels", labels, 0),
+        check.integers("others", others, 0),
+    )
     indices = np.empty(len(labels), int)
     for c in np.unique(labels):
         wanted, there = np.flatnonzero(labels == c), np.flatnonzero(others == c)

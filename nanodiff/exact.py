@@ -104,7 +104,8 @@ def points(schedule, x0):
     set: sampling with it returns the data themselves. Raises ValueError if x0 is not an
     array (M, ...) of floats.
     """
-    return mixture(schedule, check.array("x0", x0, ("M", ...)), 0.0)
+    x0 = check.array("x0", x0, ("M", ...))
+    return mixture(schedule, check.finite("x0", x0), 0.0)
 
 
 def ddpm_moments(schedule, mean, std, variance="beta_tilde"):
@@ -191,14 +192,20 @@ def empirical_floor(schedule, model, x0, rng):
     eps = rng.standard_normal(x0.shape)
     alpha_bar = at(schedule.alpha_bar, t, x0)
     xt = np.sqrt(alpha_bar) * x0 + np.sqrt(1 - alpha_bar) * eps
-    each = ((eps - check.array("output", model(xt, t), xt.shape)) ** 2).reshape(len(x0), -1).mean(1)
+    each = (
+        ((eps - check.array("output", model(xt, t), xt.shape)) ** 2)
+        .reshape(len(x0), -1)
+        .mean(1)
+    )
     return each.mean(), each.std(ddof=1) / np.sqrt(len(x0))
 
 
 def _gaussian(schedule, mean, std):
     """Mean and std as floats, for a schedule whose x_T has a finite x0_hat."""
     if check.schedule(schedule).alpha_bar[-1] == 0:
-        raise ValueError("schedule has alpha_bar[T] = 0, expected above 0: eps has no x0")
+        raise ValueError(
+            "schedule has alpha_bar[T] = 0, expected above 0: eps has no x0"
+        )
     return check.number("mean", mean), check.number("std", std, 0)
 
 

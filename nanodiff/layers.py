@@ -51,6 +51,7 @@ class Layer:
 
     def walk(self, prefix=""):
         """Yield (prefix, layer) for this layer and all below it, as they were made."""
+        check.text("prefix", prefix)
         yield prefix, self
         for name, value in vars(self).items():
             for path, child in _layers_in(value, prefix + name):

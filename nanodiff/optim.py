@@ -27,7 +27,10 @@ class Adam:
     """
 
     def __init__(self, params, b1=0.9, b2=0.99, tiny=1e-8):
-        self.params, self.tiny = check.arrays("params", params), check.number("tiny", tiny, 0)
+        self.params, self.tiny = (
+            check.arrays("params", params),
+            check.number("tiny", tiny, 0),
+        )
         self.b1, self.b2 = check.share("b1", b1), check.share("b2", b2)
         self.k = 0
         self.m = {name: np.zeros_like(w) for name, w in params.items()}
@@ -36,7 +39,7 @@ class Adam:
     def step(self, grads, lr):
         """Move every parameter once, against its gradient of the same name."""
         lr = check.number("lr", lr, 0)
-        check_gradients(self.params, grads)
+        _check_gradients(self.params, grads)
         self.k += 1
         rate = lr / (1 - self.b1**self.k)
         unbias = 1 / np.sqrt(1 - self.b2**self.k).item()
@@ -80,7 +83,7 @@ class Muon(Adam):
     @turn
     def step(self, grads, lr):
         """Move every parameter once, against its gradient of the same name."""
-        check_gradients(self.hidden, grads)
+        _check_gradients(self.hidden, grads)
         super().step(grads, lr)
         for name, w in self.hidden.items():
             g, m = grads[name], self.m[name]
@@ -88,25 +91,6 @@ class Muon(Adam):
             ahead = (m + (1 - self.momentum) * (g - m)).reshape(len(w), -1)
             length = 0.2 * max(ahead.shape) ** 0.5
             w -= (lr * length) * orthogonal(ahead).reshape(w.shape)
-
-
-def check_gradients(params, grads):
-    """Raise ValueError unless each parameter is still its layer's and has a gradient."""
-    check.arrays("grads", grads)
-    for name, w in params.items():
-        check_owned(name, w)
-        if name not in grads:
-            raise ValueError(f"grads has no {name!r}, expected one for each parameter")
-        check.array(f"grads[{name!r}]", grads[name], w.shape, w.dtype)
-
-
-def check_owned(name, w):
-    """Raise ValueError if the layer of a parameter was cast and has another array."""
-    if not w.flags.writeable:
-        raise ValueError(
-            f"params[{name!r}] is no longer its layer's, which was cast: expected an "
-            f"optimiser and an average that are made after `cast`"
-        )
 
 
 def is_hidden(w):
@@ -172,7 +156,7 @@ class EMA:
     def update(self):
         """Add the parameters' present values to the average."""
         for name, w in self.params.items():
-            check_owned(name, w)
+            _check_owned(name, w)
         decay = min(self.decay, (1 + self.k) / (10 + self.k))
         self.k += 1
         for name, w in self.params.items():
@@ -216,3 +200,22 @@ def clip_gradients(grads, max_norm):
         for g in grads.values():
             g *= max_norm / norm
     return norm
+
+
+def _check_gradients(params, grads):
+    """Raise ValueError unless each parameter is still its layer's and has a gradient."""
+    check.arrays("grads", grads)
+    for name, w in params.items():
+        _check_owned(name, w)
+        if name not in grads:
+            raise ValueError(f"grads has no {name!r}, expected one for each parameter")
+        check.array(f"grads[{name!r}]", grads[name], w.shape, w.dtype)
+
+
+def _check_owned(name, w):
+    """Raise ValueError if the layer of a parameter was cast and has another array."""
+    if not w.flags.writeable:
+        raise ValueError(
+            f"params[{name!r}] is no longer its layer's, which was cast: expected an "
+            f"optimiser and an average that are made after `cast`"
+        )

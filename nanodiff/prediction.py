@@ -103,7 +103,8 @@ def ask(model, schedule, xt, t, predicts="eps", clip=None):
     >>> x0_hat.round(3).item(), eps_hat.item()
     (6.595, 0.0)
     """
-    output = check.function("model", model)(np.array(xt), t)
+    xt = check.array("xt", xt, ("N", ...))
+    output = check.function("model", model)(xt.copy(), t)
     output = check.array("output", output).copy()
     x0_hat, eps_hat = split(schedule, xt, t, output, predicts)
     return limited(schedule, xt, t, x0_hat, eps_hat, clip)
@@ -121,7 +122,8 @@ def begin(model, schedule, xT, times, predicts, clip):
     check.choice("predicts", predicts, KINDS)
     clip, xT = check.clip(clip), check.array("xT", xT, ("N", ...))
     if predicts == "eps":
-        alpha_bar = check.schedule(schedule).alpha_bar[times]
+        times = check.integers("times", times, 0, check.schedule(schedule).T)
+        alpha_bar = schedule.alpha_bar[times]
         if alpha_bar[0] == 0:
             raise ValueError(
                 f"alpha_bar is 0 at t = {times[0]}: expected a model of x0 or v there"

@@ -79,7 +79,9 @@ class Schedule:
         """Raise ValueError if a step is too small, or too many are too large."""
         if not (self.alpha[1:] < 1).all():
             small = self.beta[1:][self.alpha[1:] == 1][0]
-            raise ValueError(f"beta holds {small}, expected above 1.1e-16: 1 - beta is 1")
+            raise ValueError(
+                f"beta holds {small}, expected above 1.1e-16: 1 - beta is 1"
+            )
         least = np.finfo(np.float64).tiny
         lost = np.flatnonzero(self.alpha_bar[: self.T + (self.alpha[-1] > 0)] < least)
         if lost.size:
@@ -294,6 +296,7 @@ def at(table, t, images, first=0, name="t"):
     """
     table = check.array("table", table, ("T + 1",))
     images = check.array("images", images)
+    check.integer("first", first, 0)
     t, T = check.as_array(name, t, "an integer, or one an image"), table.size - 1
     if t.shape not in ((), images.shape[:1]):
         raise ValueError(
@@ -314,4 +317,11 @@ def times(coefficient, images):
     dtype('float32')
     """
     images = check.array("images", images)
-    return check.reals("coefficient", coefficient).astype(images.dtype) * images
+    coefficient = check.reals("coefficient", coefficient).astype(images.dtype)
+    try:
+        product = coefficient * images
+    except ValueError:  # shapes that do not fit each other
+        product = coefficient
+    if product.shape != images.shape:
+        check.refuse("coefficient", coefficient, "one value, or one for each image")
+    return product

@@ -67,7 +67,8 @@ class Recipe:
 
 def _focus(focus):
     """(share, first, last) as Python's own numbers."""
-    if isinstance(focus, list | tuple | np.ndarray) and len(focus) == 3:
+    focus = focus.tolist() if isinstance(focus, np.ndarray) else focus
+    if isinstance(focus, list | tuple) and len(focus) == 3:
         try:
             share = check.number("share", focus[0], 0, 1)
             first = check.integer("first", focus[1], 1)
@@ -96,9 +97,10 @@ def train(model, schedule, images, context, recipe, *, rng, optimizer, ema, firs
     changed, if the output has not the shape of x0, and FloatingPointError if the loss
     or a gradient is not finite.
     """
-    schedule, images = check.schedule(schedule), check.array("images", images, ("n", ...))
+    images = check.array("images", images, ("n", ...))
+    schedule, images = check.schedule(schedule), check.finite("images", images)
     if context is not None:
-        context = check.context("context", context, "n")
+        context = check.finite("context", check.context("context", context, "n"))
         if len(context) != len(images):
             raise ValueError(f"context has {len(context)} rows, expected {len(images)}")
     check.thing("recipe", recipe, "a Recipe", "steps", "batch", "focus", "predicts")

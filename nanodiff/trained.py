@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from nanodiff import checkpoint
+from nanodiff import check, checkpoint
 from nanodiff.evaluate import Judge
-from nanodiff.prediction import split
+from nanodiff.prediction import KINDS, split
 from nanodiff.schedule import Schedule, named
 from nanodiff.self_conditioning import WithLastGuess
 from nanodiff.unet import UNet
@@ -30,6 +30,8 @@ class EpsUNet(UNet):
     """
 
     def __init__(self, schedule, predicts, **config):
+        check.schedule(schedule)
+        check.choice("predicts", predicts, KINDS)
         super().__init__(**config, rng=np.random.default_rng(0))
         self.schedule, self.predicts = schedule, predicts
 

@@ -70,7 +70,8 @@ class Embedding(Layer):
         return self.act2(emb)
 
     def backward(self, demb):  # -> dcontext or None; t is a number, not a variable
-        demb = self.act2.backward(demb)
+        rows = self.time2.cache
+        demb = self.act2.backward(check.array("demb", demb, rows.shape, rows.dtype))
         self.time1.backward(self.act1.backward(self.time2.backward(demb)))
         if self.cache:
             return self.context.backward(demb)  # emb = time + context(context)
@@ -86,6 +87,11 @@ class ResBlock(Layer):
     """
 
     def __init__(self, c_in, c_out, features, groups, *, rng):
+        c_in, features = (
+            check.integer("c_in", c_in, 1),
+            check.even("features", features),
+        )
+        c_out = check.integer("c_out", c_out, 1)
         self.norm1 = GroupNorm(c_in, groups, silu=True)
         self.conv1 = Conv2d(c_in, c_out, rng=rng)
         self.modulate = Linear(features, 2 * c_out, rng=rng)
@@ -95,6 +101,9 @@ class ResBlock(Layer):
             self.skip = Conv2d(c_in, c_out, kernel=1, rng=rng)
 
     def forward(self, x, emb):  # (N, C_in, H, W), (N, features) -> (N, C_out, H, W)
+        w = self.conv1.w
+        x = check.array("x", x, ("N", w.shape[1], "H", "W"), w.dtype)
+        emb = check.array("emb", emb, (len(x), self.modulate.w.shape[0]), x.dtype)
         h = self.conv1(self.norm1(x))
         skip = self.skip(x) if hasattr(self, "skip") else x
         return self.conv2(self.norm2(h, self.modulate(emb)), skip)
@@ -165,7 +174,10 @@ class UNet(Layer):
         image_channels = check.integer("image_channels", image_channels, 1)
         context_features = check.integer("context_features", context_features, 0)
         channels = check.integers("channels", channels, 1).tolist()
-        features, groups = check.even("features", features), check.integer("groups", groups, 1)
+        features, groups = (
+            check.even("features", features),
+            check.integer("groups", groups, 1),
+        )
         middle = check.integer("middle", middle, 1)
         self_condition = check.flag("self_condition", self_condition)
         self.config = {
@@ -242,7 +254,10 @@ class UNet(Layer):
 
     def _checked(self, xt, t, context, x0_hat):
         """t as an (N,) array and the context, or ValueError."""
-        xt, dtype = check.array("xt", xt, dtype=self.conv_in.w.dtype), self.conv_in.w.dtype
+        xt, dtype = (
+            check.array("xt", xt, dtype=self.conv_in.w.dtype),
+            self.conv_in.w.dtype,
+        )
         N, step, C = len(xt), 2 ** len(self.downs), self.config["image_channels"]
         if xt.ndim != 4 or xt.shape[2] % step or xt.shape[3] % step or 0 in xt.shape:
             raise ValueError(

@@ -47,7 +47,10 @@ def sheet(images, columns, scale=2):
     (120, 180)
     """
     images = check.finite("images", check.array("images", images, ("n", "C", "H", "W")))
-    columns, scale = check.integer("columns", columns, 1), check.integer("scale", scale, 1)
+    columns, scale = (
+        check.integer("columns", columns, 1),
+        check.integer("scale", scale, 1),
+    )
     n, C, H, W = images.shape
     if C not in (1, 3) or n % columns:
         raise ValueError(
@@ -64,8 +67,9 @@ def sheet(images, columns, scale=2):
 
 def save_sheet(path, images, columns, scale=2):
     """Write a sheet of images as a PNG."""
+    _check_picture(path)
     picture = Image.fromarray(sheet(images, columns, scale))
-    _write(check.path("path", path), picture.save)
+    _write(path, picture.save)
 
 
 def save_film(path, frames, columns, scale=1, hold=2.0):
@@ -73,9 +77,12 @@ def save_film(path, frames, columns, scale=1, hold=2.0):
 
     Sixty-four colours: noise does not compress, and a film should not weigh megabytes.
     """
-    check.path("path", path)
+    _check_picture(path, ".gif")
     hold = check.number("hold", hold, 0, 600)
-    sheets = [sheet(images, columns, scale) for images in _some("frames", frames)]
+    frames = _some("frames", frames)
+    for images in frames:
+        check.array("frames", images, ("n", "C", "H", "W"))
+    sheets = [sheet(images, columns, scale) for images in frames]
     pictures = [Image.fromarray(pixels).quantize(64) for pixels in sheets]
     each = 4000 // len(pictures)  # milliseconds
     durations = [each] * (len(pictures) - 1) + [int(1000 * hold)]
@@ -89,7 +96,7 @@ def save_film(path, frames, columns, scale=1, hold=2.0):
 
 def save_loss(path, losses):
     """Write the loss curve as a PNG: each step, and the mean of its last hundred."""
-    check.path("path", path)
+    _check_picture(path)
     losses = check.series("losses", losses)
     figure = Figure(figsize=(6, 3.5), layout="constrained")
     axes = figure.subplots()
@@ -113,7 +120,7 @@ def _write(path, save):
 
 def save_points(path, sets):
     """Write a PNG of points above samples: sets is {name: (points, samples)}."""
-    check.path("path", path)
+    _check_picture(path)
     for name, pair in check.entries("sets", sets):
         for points in _some("sets", pair, 2):
             check.series(f"sets[{name!r}]", points, ("n", 2))
@@ -131,7 +138,7 @@ def save_points(path, sets):
 
 def save_fields(path, learned, exact, times):
     """Write a PNG of two models' directions -eps_hat in the plane, a column a time."""
-    check.path("path", path)
+    _check_picture(path)
     check.function("learned", learned)
     check.function("exact", exact)
     times = check.integers("times", times, 1).tolist()
@@ -184,7 +191,7 @@ def save_quality(path, curves, floor, n):
 
 def save_grid(path, rows, columns):
     """Write a PNG of sheets with names: rows is {name: {name of column: images}}."""
-    check.path("path", path)
+    _check_picture(path)
     columns = check.integer("columns", columns, 1)
     cells = [check.entries("rows", row) for _, row in check.entries("rows", rows)]
     across = len(cells[0])
@@ -212,9 +219,17 @@ def _some(name, values, n=None):
     return values
 
 
+def _check_picture(path, suffix=".png"):
+    found = Path(check.path("path", path))
+    if found.suffix != suffix or not found.parent.is_dir():
+        check.refuse("path", str(path), f"{suffix} in a folder that exists")
+
+
 def _check_curves(path, curves):
-    check.path("path", path)
+    _check_picture(path)
     for label, pair in check.entries("curves", curves):
         x, y = (check.series("curves", line) for line in _some("curves", pair, 2))
         if len(x) != len(y) or len(x) < 2 or min(x.min(), y.min()) <= 0:
-            check.refuse(f"curves[{label!r}]", pair, "two lists above 0, 2 points or more")
+            check.refuse(
+                f"curves[{label!r}]", pair, "two lists above 0, 2 points or more"
+            )

@@ -9,6 +9,7 @@ caller can read: one of `READABLE`, with the name of that argument in its messag
 import importlib
 import inspect
 import re
+import struct
 import types
 import warnings
 from itertools import islice
@@ -17,18 +18,16 @@ import numpy as np
 import pytest
 
 import nanodiff
-from nanodiff import checkpoint, data, evaluate, exact, layers, schedule, self_conditioning
+from nanodiff import evaluate, layers, schedule
 from nanodiff.optim import EMA, Adam
-from nanodiff.run import Run
 from nanodiff.toy import MLP
 from nanodiff.train import Recipe
-from nanodiff.trained import EpsUNet, pretrained
-from nanodiff.unet import Down, ResBlock, UNet, Up
+from nanodiff.unet import UNet
 
 READABLE = (ValueError, TypeError, FileNotFoundError, ImportError)
-# Behind the doors: `layers` has checked what `engine` and these compute, and `check` is
-# the checkers themselves.
-INSIDE = ("check", "plain", "engine", "fast")
+# Left out. `check` is the checkers themselves. `layers` has checked what is computed in
+# `plain`, `engine` and `fast`. The last three read and write files: tests/test_files.py.
+INSIDE = ("check", "plain", "engine", "fast", "checkpoint", "trained", "run")
 MODULES = [name for _, names in nanodiff.READING_ORDER for name in names
            if name not in INSIDE]  # fmt: skip
 
@@ -43,17 +42,6 @@ def floats(*shape):
 
 def unet(**settings):
     return UNet(1, 3, channels=(4, 4), features=4, groups=2, rng=rng(), **settings)
-
-
-def run():
-    recipe = Recipe(steps=1, batch=2, warmup=0)
-    return Run(recipe, 25, seed=0, channels=[4], features=4, groups=2)
-
-
-def saved():
-    one = run()
-    one.save("saved.npz")
-    return "saved.npz"
 
 
 def says(xt, t, context=None, x0_hat=None):
@@ -103,12 +91,66 @@ GOOD = {  # by the parameter's name, then what is special of a function or a cla
     "focus": lambda: (0.5, 1, 9), "optimizer": lambda: "adam",
     "recipe": lambda: Recipe(steps=2, batch=2, warmup=0),
     "judge": lambda: evaluate.Judge(rng=rng()), "dlogits": lambda: floats(2, 10),
-    "make": lambda: np.add, "arrays": lambda: (floats(4), floats(4)),
+    "make": lambda: lambda *arrays: arrays[0], "arrays": lambda: (floats(4), floats(4)),
     "asked": lambda: LABELS, "read": lambda: LABELS, "others": lambda: LABELS,
     "training": lambda: (floats(4, 1, 28, 28), LABELS), "seed": lambda: 0,
 }  # fmt: skip
-SPECIAL = {  # function or class, or its method: what differs there
-}
+SPECIAL = {  # where a name means something else
+    "schedule.at": {"images": lambda: floats(2, 3), "name": lambda: "t"},
+    "schedule.times": {"images": lambda: floats(2, 3)},
+    "schedule.named": {"parameters": lambda: {}},
+    "prediction.begin": {"predicts": lambda: "eps"},
+    "ddim.step": {"t": lambda: 9}, "ddim.falling": {"steps": lambda: 4},
+    "ddim.timesteps": {"steps": lambda: 4}, "ddim.invert": {"predicts": lambda: "x0"},
+    "self_conditioning.WithFirstGuess": {"network": lambda: MLP(4, 4, rng=rng())},
+    "self_conditioning.WithFirstGuess.forward": {"xt": lambda: floats(2, 2), "context": lambda: None},
+    "self_conditioning.WithFirstGuess.backward": {"dy": lambda: floats(2, 2)},
+    "exact.points": {"x0": lambda: floats(4, 3)}, "exact.mixture.model": {"xt": lambda: floats(2, 1)},
+    "likelihood.terms": {"x0": lambda: floats(4, 3)}, "layers.Layer.load": {"params": lambda: linear_layer().named_params()},
+    "likelihood.bits_per_dimension": {"x0": lambda: floats(4, 3)},
+    "layers.Layer.forward": {"x": lambda: floats(4, 3)}, "layers.Layer.backward": {"dy": lambda: floats(4, 2)},
+    "layers.Layer.__call__": {"inputs": lambda: (floats(4, 3),)},
+    "layers.Layer.add_param": {"name": lambda: "extra"},
+    "layers.Linear.forward": {"x": lambda: floats(4, 3)}, "layers.Linear.backward": {"dy": lambda: floats(4, 2)},
+    "layers.GroupNorm": {"channels": lambda: 4},
+    "unet.time_features": {"dtype": lambda: np.float32},
+    "unet.Embedding.forward": {"context": lambda: floats(2, 3)},
+    "unet.Down.backward": {"dy": lambda: floats(2, 4, 4, 4), "dskip": lambda: floats(2, 4, 8, 8)},
+    "unet.Up.forward": {"x": lambda: floats(2, 4, 4, 4)},
+    "unet.UNet": {"channels": lambda: [4, 4]},
+    "unet.UNet.forward": {"xt": lambda: floats(2, 1, 8, 8), "x0_hat": lambda: floats(2, 1, 8, 8)},
+    "toy.centres": {"name": lambda: "ring"}, "toy.points": {"name": lambda: "moons"},
+    "toy.MLP.forward": {"xt": lambda: floats(2, 2), "context": lambda: None},
+    "toy.MLP.backward": {"d_eps": lambda: floats(2, 2)},
+    "data.read_idx": {"folder": lambda: "idx"},
+    "viz.folder": {"path": lambda: "made"}, "viz.save_film": {"path": lambda: "made.gif"},
+    "sprites.read": {"images": lambda: floats(2, 3, 16, 16)},
+    "optim.Muon": {"adam": lambda: {}}, "optim.is_hidden": {"w": lambda: floats(8, 8, 3, 3)},
+    "optim.check_owned": {"w": lambda: floats(3, 2)}, "optim.learning_rate": {"steps": lambda: 9},
+    "train.Recipe": {"steps": lambda: 9},
+    "train.train": {"context": lambda: floats(4, 3), "model": unet, "optimizer": lambda: Adam({}),
+                    "ema": lambda: EMA({})},
+    "viz.save_fields": {"times": lambda: [9, 4]},
+    "evaluate.look": {"images": lambda: floats(4, 1, 28, 28)},
+    "evaluate.Judge.features": {"x": lambda: floats(2, 1, 28, 28)},
+    "evaluate.Judge.forward": {"x": lambda: floats(2, 1, 28, 28)},
+    "evaluate.spread": {"features": lambda: floats(4, 3)},
+    "evaluate.ScoreCard": {"images": lambda: floats(4, 1, 28, 28)},
+    "evaluate.ScoreCard.score": {"images": lambda: floats(4, 1, 28, 28)},
+}  # fmt: skip
+
+
+ALIAS = {  # what a parameter is called in messages, where not by its name
+    ("schedule.named", "name"): "schedule", ("layers.Layer.__call__", "inputs"): "x",
+    ("schedule.at", "first"): "t", ("schedule.at", "images"): "t|images",
+    ("gradcheck.gradcheck", "inputs"): "x|inputs", ("train.train", "images"): "xt|images",
+}  # fmt: skip
+
+
+def linear_layer():
+    return layers.Linear(3, 2, rng=rng())
+
+
 WRONG = [
     None, "wrong", "", -1, 0, 0.5, 2.5, np.nan, np.inf, -np.inf, True, np.True_, 10**400,
     7, [], [1, 2], ["a"], [[1.0], [2.0, 3.0]], {}, {"a": 1}, object(), b"wrong",
@@ -122,6 +164,135 @@ def wrong(good):
     yield from WRONG
     if isinstance(good, np.ndarray) and good.ndim:
         yield from (good[..., None], good[0], good[:1], good[:0], good[..., :1])
-        yield from (good.astype(kind) for kind in (np.float16, complex, object, int, bool))
+        yield from (
+            good.astype(kind) for kind in (np.float16, complex, object, int, bool)
+        )
         yield from (np.full(good.shape, np.nan, good.dtype.newbyteorder("=")),
                     ) if good.dtype.kind == "f" else (good - 9, good + 99)  # fmt: skip
+
+
+def doors():
+    """Every public function, class and method, as (name, owner or None, what is called)."""
+    for module in MODULES:
+        found = importlib.import_module(f"nanodiff.{module}")
+        for name, value in vars(found).items():
+            if name[0] == "_" or getattr(value, "__module__", "") != found.__name__:
+                continue
+            yield f"{module}.{name}", None, value
+            for method, inner in vars(value).items() if inspect.isclass(value) else ():
+                if method[0] != "_" or method == "__call__":
+                    yield f"{module}.{name}.{method}", value, inner
+
+
+DOORS = {
+    name: (owner, value)
+    for name, owner, value in doors()
+    if callable(value) or isinstance(value, classmethod)
+}
+
+
+def good_value(door, parameter):
+    """A good argument, made anew."""
+    parts = door.split(".")
+    special = SPECIAL.get(door, {}).get(parameter) or GOOD.get(parameter)
+    assert special, (
+        f"{door} has a parameter {parameter!r} without a good value: add "
+        f"{parameter!r}: lambda: ... to GOOD, or {door!r}: {{...}} to SPECIAL"
+    )
+    return special()
+
+
+def parameters(door, function):
+    """The parameters that can be given, but for self."""
+    try:
+        return {
+            k: p
+            for k, p in inspect.signature(function).parameters.items()
+            if k != "self"
+        }
+    except ValueError:
+        return {}
+
+
+def arguments(door, function, **instead):
+    """(args, kwargs) of a call with good values but for `instead`."""
+    args, kwargs = [], {}
+    for name, parameter in parameters(door, function).items():
+        value = instead[name] if name in instead else good_value(door, name)
+        if parameter.kind == parameter.VAR_POSITIONAL:
+            args += value if name not in instead else [value]
+        elif parameter.kind == parameter.VAR_KEYWORD:
+            kwargs |= value if name not in instead else {}
+        elif parameter.kind == parameter.KEYWORD_ONLY:
+            kwargs[name] = value
+        else:
+            args.append(value)
+    return args, kwargs
+
+
+def callee(door):
+    """What is called: a function, a class, or a method of a new instance."""
+    owner, value = DOORS[door]
+    if owner is None:
+        return value
+    if isinstance(value, classmethod):
+        return getattr(owner, door.split(".")[-1])
+    if owner is layers.Layer:
+        made = linear_layer()
+    else:
+        args, kwargs = arguments(door.rsplit(".", 1)[0], owner)
+        made = owner(*args, **kwargs)
+    if door.endswith(".backward"):
+        forward = door.replace("backward", "forward")
+        args, kwargs = arguments(forward, made.forward)
+        made.forward(*args, **kwargs)
+    return getattr(made, door.split(".")[-1])
+
+
+def call(function, args, kwargs, door):
+    """Call, run what is a generator, and call what is a model with good xt and t."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = function(*args, **kwargs)
+        if isinstance(found, types.GeneratorType):
+            list(islice(found, 30))
+    return found
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "idx").mkdir()
+    for name, sizes in (("images-idx3", (2, 28, 28)), ("labels-idx1", (2,))):
+        head = struct.pack(f">{1 + len(sizes)}I", 0x0800 + len(sizes), *sizes)
+        body = bytes(int(np.prod(sizes)))
+        (tmp_path / "idx" / f"t10k-{name}-ubyte").write_bytes(head + body)
+
+
+def complaints(door, parameter, values, function=None):
+    """What is wrong about the errors of a call in which one argument is wrong."""
+    for value in values:
+        one = function or callee(door)
+        args, kwargs = arguments(door, one, **{parameter: value})
+        try:
+            call(one, args, kwargs, door)
+        except READABLE as error:
+            names = [ALIAS.get((door, parameter), parameter)]
+            if isinstance(value, np.ndarray | list) or value == 7:
+                names += parameters(
+                    door, one
+                )  # of two that do not fit, either is named
+            if not re.search(rf"(?<![a-z])({'|'.join(names)})", str(error)):
+                yield f"{door}({parameter}={value!r:.60}): {error!r:.200}, without the name"
+        except Exception as error:
+            yield f"{door}({parameter}={value!r:.60}): {error!r:.200}"
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_a_wrong_argument_is_named_and_a_good_call_works(door, here):
+    function = callee(door)
+    args, kwargs = arguments(door, function)
+    call(function, args, kwargs, door)
+    for name in parameters(door, function):
+        found = list(complaints(door, name, wrong(good_value(door, name))))
+        assert not found, "\n".join(found)
