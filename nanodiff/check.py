@@ -28,7 +28,7 @@ def refuse(name, value, expected):
         ...
     ValueError: t is 7, expected 1..5
     """
-    if isinstance(value, np.ndarray) and value.size > 9:
+    if isinstance(value, np.ndarray) and (value.size > 9 or value.ndim > 1):
         said = f"an array of shape {value.shape}"
     else:  # NumPy's numbers as Python's
         said = str(value) if isinstance(value, np.generic) else repr(value)
@@ -147,7 +147,7 @@ def context(name, value, rows="N", features="features"):
 
 
 def times(name, value, rows):
-    """Return an array of `rows` integers of at least 0: one time, or one for each row."""
+    """Return `rows` integers of at least 0, from one time or one for each row."""
     found = as_array(name, value, "an integer, or one for each image")
     if found.shape not in ((), (rows,)):
         raise ValueError(f"{name} has shape {found.shape}, expected () or ({rows},)")

@@ -55,6 +55,8 @@ class WithLastGuess:
 
     def __call__(self, xt, t, context=None):
         xt = check.array("xt", xt, ("N", ...))
+        if context is not None:
+            context = check.as_array("context", context, "an array (N, features)")
         x0_hat = self._last_guess(xt, t, context)
         output = self.network(xt, t, context, x0_hat)
         x0_hat, _ = split(self.schedule, xt, t, output, self.predicts)

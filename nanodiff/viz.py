@@ -211,7 +211,8 @@ def save_grid(path, rows, columns):
 
 def _some(name, values, n=None):
     """A list of n values, or of at least one."""
-    if not isinstance(values, list | tuple | np.ndarray | types.GeneratorType):
+    many = list | tuple | np.ndarray | types.GeneratorType
+    if not isinstance(values, many) or getattr(values, "ndim", 1) == 0:
         check.refuse(name, values, "a list")
     values = list(values)
     if not values or n not in (None, len(values)):

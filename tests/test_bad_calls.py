@@ -6,6 +6,7 @@ and with one of them replaced by a wrong value it must work, or raise an error t
 caller can read: one of `READABLE`, with the name of that argument in its message.
 """
 
+# ruff: noqa: E501
 import importlib
 import inspect
 import re
@@ -102,9 +103,9 @@ SPECIAL = {  # where a name means something else
     "prediction.begin": {"predicts": lambda: "eps"},
     "ddim.step": {"t": lambda: 9}, "ddim.falling": {"steps": lambda: 4},
     "ddim.timesteps": {"steps": lambda: 4}, "ddim.invert": {"predicts": lambda: "x0"},
-    "self_conditioning.WithFirstGuess": {"network": lambda: MLP(4, 4, rng=rng())},
-    "self_conditioning.WithFirstGuess.forward": {"xt": lambda: floats(2, 2), "context": lambda: None},
-    "self_conditioning.WithFirstGuess.backward": {"dy": lambda: floats(2, 2)},
+    "self_conditioning.WithFirstGuess": {"network": lambda: unet(self_condition=True)},
+    "self_conditioning.WithFirstGuess.forward": {"xt": lambda: floats(2, 1, 8, 8)},
+    "self_conditioning.WithFirstGuess.backward": {"dy": lambda: floats(2, 1, 8, 8)},
     "exact.points": {"x0": lambda: floats(4, 3)}, "exact.mixture.model": {"xt": lambda: floats(2, 1)},
     "likelihood.terms": {"x0": lambda: floats(4, 3)}, "layers.Layer.load": {"params": lambda: linear_layer().named_params()},
     "likelihood.bits_per_dimension": {"x0": lambda: floats(4, 3)},
@@ -141,8 +142,9 @@ SPECIAL = {  # where a name means something else
 
 
 ALIAS = {  # what a parameter is called in messages, where not by its name
+    ("self_conditioning.WithFirstGuess.backward", "dy"): "d_eps",
     ("schedule.named", "name"): "schedule", ("layers.Layer.__call__", "inputs"): "x",
-    ("schedule.at", "first"): "t", ("schedule.at", "images"): "t|images",
+    ("schedule.at", "first"): "t|first", ("schedule.at", "images"): "t|images",
     ("gradcheck.gradcheck", "inputs"): "x|inputs", ("train.train", "images"): "xt|images",
 }  # fmt: skip
 
