@@ -122,18 +122,20 @@ def frechet(a, b):
     """Return the (squared) Frechet distance of features (n, d) and (m, d).
 
     In float64. (C1 C2)^(1/2) has the trace of (C1^(1/2) C2 C1^(1/2))^(1/2), which is
-    symmetric, so symmetric eigenvalues suffice. Raises ValueError if d differs, if a set
-    has fewer than two rows, or for values that are NaN or infinite, with how many.
+    symmetric, so symmetric eigenvalues suffice. Raises ValueError if d differs, if
+    a set has fewer than two rows, or for values that are NaN or infinite, with how
+    many.
 
     >>> a = np.array([[0.0], [2.0]])  # mean 1, variance 2
     >>> round(frechet(a, 3 * a + 1), 9)  # (4 - 1)^2 + (sqrt(18) - sqrt(2))^2
     17.0
     """
-    a, b = (check.finite(name, check.array(name, x)) for name, x in zip("ab", (a, b)))
+    a = check.finite("a", check.array("a", a))
+    b = check.finite("b", check.array("b", b))
     if a.ndim != 2 or a.shape[1:] != b.shape[1:] or min(len(a), len(b)) < 2:
         raise ValueError(
-            f"features have shapes a {a.shape} and b {b.shape}, expected (n, d) and (m, d) "
-            f"with n and m at least 2"
+            f"features have shapes {a.shape} of a, {b.shape} of b, expected (n, d) and "
+            f"(m, d) with n and m at least 2"
         )
     (m1, C1), (m2, C2) = _moments(a), _moments(b)
     values, vectors = np.linalg.eigh(C1)

@@ -76,7 +76,7 @@ def gradcheck(layer, *inputs, rng, h=1e-6, rtol=1e-6):
         if not noise <= DULL * (1 + abs(expected)):
             raise ValueError(
                 f"layer: the derivative by {name} is {expected:.2g} with a rounding "
-                f"error of {noise:.2g}, expected a smaller one: smaller inputs, larger h"
+                f"error of {noise:.2g}, expected a smaller one: of smaller inputs"
             )
         error = abs(found - expected)
         if not error <= rtol * abs(expected) + noise + rtol:  # no assert: python -O

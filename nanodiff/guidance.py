@@ -38,6 +38,7 @@ def guide(network, context, w=0.0):
 
     def model(xt, t):
         xt = check.array("xt", xt, ("N", ...))
+        check.times("t", t, len(xt))
         if len(xt) != len(context):
             raise ValueError(f"xt has {len(xt)} rows, expected {len(context)}")
         if w == 0:

@@ -44,7 +44,7 @@ class Layer:
     def __getattr__(self, name):  # of what is missing
         if name == "cache":
             raise ValueError(
-                f"dy is given to the backward pass of a {type(self).__name__}, expected "
+                f"dy is given to the backward pass of {type(self).__name__}, expected "
                 f"a forward pass before"
             )
         raise AttributeError(f"{type(self).__name__} has no {name!r}")

@@ -137,8 +137,8 @@ class EMA:
     average = d average + (1 - d) w, d = min(decay, (1 + k) / (10 + k)) at update k =
     0, 1, ... At first the horizon 1 / (1 - d) is about a ninth of the updates so far,
     so a short run forgets its start (as TensorFlow's ExponentialMovingAverage does with
-    num_updates). Raises ValueError for a decay outside 0..1, and `update` if a layer was
-    cast and so has other arrays than these.
+    num_updates). Raises ValueError for a decay outside 0..1, and `update` if a layer
+    was cast and so has other arrays than these.
 
     >>> w = {"w": np.zeros(1)}
     >>> ema = EMA(w)
@@ -203,7 +203,7 @@ def clip_gradients(grads, max_norm):
 
 
 def _check_gradients(params, grads):
-    """Raise ValueError unless each parameter is still its layer's and has a gradient."""
+    """Raise ValueError unless each parameter is its layer's and has a gradient."""
     check.arrays("grads", grads)
     for name, w in params.items():
         _check_owned(name, w)

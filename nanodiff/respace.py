@@ -18,8 +18,8 @@ def respace(model, schedule, steps):
     """Return (model, schedule) in which 1..S stand for the times that `steps` visits.
 
     model: any callable (xt, t). steps: how many, or the times themselves, as for
-    `ddim.sample`. Raises ValueError if they do not fall strictly from at most T to 0, and
-    the model for an i outside 1..S.
+    `ddim.sample`. Raises ValueError if they do not fall strictly from at most T to 0,
+    and the model for an i outside 1..S.
 
     >>> from nanodiff.schedule import linear
     >>> told = lambda xt, t: t

@@ -28,8 +28,8 @@ def time_features(t, size, dtype=np.float32):
 
     features[n, i] = cos(t[n] w_i), then sin(t[n] w_i), w_i = 10000^(-2 i / size)
     (Vaswani et al. 2017, arXiv 1706.03762, section 3.5). Neighbouring times get similar
-    features, distant ones different features. Raises ValueError unless t is (N,) numbers
-    and size is even.
+    features, distant ones different features. Raises ValueError unless t is (N,)
+    numbers and size is even.
 
     >>> time_features(np.array([0, 3]), 4).shape
     (2, 4)

@@ -13,7 +13,6 @@ import re
 import struct
 import types
 import warnings
-from itertools import islice
 
 import numpy as np
 import pytest
@@ -21,7 +20,6 @@ import pytest
 import nanodiff
 from nanodiff import evaluate, layers, schedule
 from nanodiff.optim import EMA, Adam
-from nanodiff.toy import MLP
 from nanodiff.train import Recipe
 from nanodiff.unet import UNet
 
@@ -195,7 +193,6 @@ DOORS = {
 
 def good_value(door, parameter):
     """A good argument, made anew."""
-    parts = door.split(".")
     special = SPECIAL.get(door, {}).get(parameter) or GOOD.get(parameter)
     assert special, (
         f"{door} has a parameter {parameter!r} without a good value: add "
@@ -204,22 +201,19 @@ def good_value(door, parameter):
     return special()
 
 
-def parameters(door, function):
+def parameters(function):
     """The parameters that can be given, but for self."""
     try:
-        return {
-            k: p
-            for k, p in inspect.signature(function).parameters.items()
-            if k != "self"
-        }
-    except ValueError:
+        found = inspect.signature(function).parameters
+    except ValueError:  # a class that takes nothing has none in some Pythons
         return {}
+    return {name: p for name, p in found.items() if name != "self"}
 
 
 def arguments(door, function, **instead):
     """(args, kwargs) of a call with good values but for `instead`."""
     args, kwargs = [], {}
-    for name, parameter in parameters(door, function).items():
+    for name, parameter in parameters(function).items():
         value = instead[name] if name in instead else good_value(door, name)
         if parameter.kind == parameter.VAR_POSITIONAL:
             args += value if name not in instead else [value]
@@ -251,14 +245,12 @@ def callee(door):
     return getattr(made, door.split(".")[-1])
 
 
-def call(function, args, kwargs, door):
-    """Call, run what is a generator, and call what is a model with good xt and t."""
+def call(function, args, kwargs):
+    """Call, and run what is a generator."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         found = function(*args, **kwargs)
-        if isinstance(found, types.GeneratorType):
-            list(islice(found, 30))
-    return found
+        return list(found) if isinstance(found, types.GeneratorType) else found
 
 
 @pytest.fixture
@@ -271,30 +263,49 @@ def here(tmp_path, monkeypatch):
         (tmp_path / "idx" / f"t10k-{name}-ubyte").write_bytes(head + body)
 
 
-def complaints(door, parameter, values, function=None):
-    """What is wrong about the errors of a call in which one argument is wrong."""
-    for value in values:
-        one = function or callee(door)
-        args, kwargs = arguments(door, one, **{parameter: value})
+def complaints(door, parameter, make):
+    """What is wrong about the errors of calls in which one argument is wrong."""
+    for value in wrong(good_value(door, parameter)):
+        function = make()
+        args, kwargs = arguments(door, function, **{parameter: value})
+        shown = f"{door}({parameter}={value!r:.60})"
+        names = [ALIAS.get((door, parameter), parameter)]
+        if isinstance(value, np.ndarray | list) or value == 7:
+            names += parameters(function)  # of two that do not fit either is named
         try:
-            call(one, args, kwargs, door)
+            call(function, args, kwargs)
         except READABLE as error:
-            names = [ALIAS.get((door, parameter), parameter)]
-            if isinstance(value, np.ndarray | list) or value == 7:
-                names += parameters(
-                    door, one
-                )  # of two that do not fit, either is named
             if not re.search(rf"(?<![a-z])({'|'.join(names)})", str(error)):
-                yield f"{door}({parameter}={value!r:.60}): {error!r:.200}, without the name"
+                yield f"{shown}: {error!r:.200}, without the name"
         except Exception as error:
-            yield f"{door}({parameter}={value!r:.60}): {error!r:.200}"
+            yield f"{shown}: {error!r:.200}"
 
 
 @pytest.mark.parametrize("door", DOORS)
 def test_a_wrong_argument_is_named_and_a_good_call_works(door, here):
     function = callee(door)
     args, kwargs = arguments(door, function)
-    call(function, args, kwargs, door)
-    for name in parameters(door, function):
-        found = list(complaints(door, name, wrong(good_value(door, name))))
-        assert not found, "\n".join(found)
+    made = call(function, args, kwargs)
+    doors = {door: lambda: callee(door)}
+    if inspect.isfunction(made):  # a model is a door, too
+        doors[f"{door}.model"] = lambda: made
+        args, kwargs = arguments(f"{door}.model", made)
+        call(made, args, kwargs)
+    for name, make in doors.items():
+        for parameter in parameters(make()):
+            found = list(complaints(name, parameter, make))
+            assert not found, "\n".join(found)
+
+
+def test_what_is_wrong_is_told(monkeypatch):
+    def door(steps):
+        return [][steps]
+
+    def nameless(steps):
+        raise ValueError("no")
+
+    for made, words in ((door, "IndexError"), (nameless, "without the name")):
+        found = list(complaints("x", "steps", lambda made=made: made))
+        assert any(words in line for line in found)
+    with pytest.raises(AssertionError, match="'unheard': lambda: ... to GOOD"):
+        good_value("x", "unheard")
