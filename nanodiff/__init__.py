@@ -13,6 +13,7 @@ from nanodiff.unet import UNet
 # Every file and folder once; each imports only from those before it, but for engine,
 # which also imports fast. README's table has this order, and tests hold both.
 READING_ORDER = (
+    ("What an argument may be", ("check",)),
     ("The ideas",
      ("schedule", "prediction", "ddpm", "ddim", "heun", "respace", "guidance", "latent",
       "self_conditioning", "exact", "likelihood", "laws")),

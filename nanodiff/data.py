@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nanodiff import files
+from nanodiff import check, files
 
 SUBSET = Path(__file__).parent / "mnist_subset.npz"  # by tools/make_mnist_subset.py
 MIRROR = "https://ossci-datasets.s3.amazonaws.com/mnist/"
@@ -52,13 +52,13 @@ def mnist(split="train", n=None, folder=None, download=False):
     >>> images.shape, images.dtype.name, float(images.min()), labels.tolist()
     ((3, 1, 28, 28), 'float32', -1.0, [7, 2, 1])
     """
-    if split not in FILES:
-        raise ValueError(f"split is {split!r}, expected one of {list(FILES)}")
-    if download:
+    check.choice("split", split, FILES)
+    if folder is not None:
+        check.path("folder", folder)
+    if check.flag("download", download):
         folder = _download(split, folder)
     pixels, labels = _read_subset(split) if folder is None else read_idx(split, folder)
-    if n is not None and not 1 <= n <= len(labels):
-        raise ValueError(f"n is {n}, expected 1..{len(labels)}")
+    n = None if n is None else check.integer("n", n, 1, len(labels))
     images = pixels[:n, None].astype(np.float32) * np.float32(2 / 255) - np.float32(1)
     return images, labels[:n].astype(np.int64)
 
@@ -66,17 +66,13 @@ def mnist(split="train", n=None, folder=None, download=False):
 def one_hot(labels, classes=10):
     """Return context vectors: a row of zeros with a one for each label, float32.
 
-    Raises ValueError for a label outside 0..classes - 1.
+    Raises ValueError unless labels are integers in 0..classes - 1, (n,).
 
     >>> one_hot([2, 0], classes=3).tolist()
     [[0.0, 0.0, 1.0], [1.0, 0.0, 0.0]]
     """
-    labels = np.asarray(labels)
-    if labels.size and not (0 <= labels.min() and labels.max() < classes):
-        raise ValueError(
-            f"labels go from {labels.min()} to {labels.max()}, expected within "
-            f"0..{classes - 1}"
-        )
+    classes = check.integer("classes", classes, 1)
+    labels = check.integers("labels", labels, 0, classes - 1)
     return np.eye(classes, dtype=np.float32)[labels]
 
 
@@ -87,7 +83,8 @@ def read_idx(split, folder):
     are not as many labels as images, none, or more than MOST, if images are not 28x28,
     or if a label is not in 0..9.
     """
-    stem = FILES[split]
+    stem = FILES[check.choice("split", split, FILES)]
+    check.path("folder", folder)
     pixels = _read_file(folder, f"{stem}-images-idx3-ubyte", (SIDE, SIDE))
     labels = _read_file(folder, f"{stem}-labels-idx1-ubyte", ())
     if len(pixels) != len(labels):

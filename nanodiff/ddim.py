@@ -15,8 +15,9 @@ from itertools import pairwise
 
 import numpy as np
 
-from nanodiff.prediction import check_kind, split
-from nanodiff.schedule import at, check_shapes, predict_eps, predict_x0, times
+from nanodiff import check
+from nanodiff.prediction import KINDS, ask, begin, limited
+from nanodiff.schedule import at, predict_x0, times
 
 
 def timesteps(T, steps):
@@ -30,22 +31,25 @@ def timesteps(T, steps):
     >>> timesteps(10, 4)  # any number from 1 to T, divisor or not
     [10, 8, 5, 3, 0]
     """
-    if not isinstance(steps, int | np.integer) or not 1 <= steps <= T:
-        raise ValueError(f"steps is {steps!r}, expected an integer in 1..T = 1..{T}")
+    T = check.integer("T", T, 1)
+    steps = check.integer("steps", steps, 1, T, "T")
     return [T - i * T // steps for i in range(steps)] + [0]
 
 
 def falling(steps, T):
     """Return the falling list of times for `steps`: a number of jumps, or the list.
 
-    Raises ValueError unless it falls strictly from at most T to 0.
+    Raises ValueError unless it is of integers and falls strictly from at most T to 0.
 
     >>> falling(3, 9), falling([9, 1, 0], 9)
     ([9, 6, 3, 0], [9, 1, 0])
     """
-    if np.ndim(steps) == 0:
+    T, found = check.integer("T", T, 1), check.as_array("steps", steps, "times")
+    if found.ndim == 0:
         return timesteps(T, steps)
-    found = [int(t) for t in steps]
+    if found.ndim != 1 or found.dtype.kind not in "iu":
+        check.refuse("steps", found.tolist(), "an integer or a list of integers")
+    found = found.tolist()
     ends = len(found) >= 2 and found[-1] == 0 and found[0] <= T
     if not ends or any(t <= s for t, s in pairwise(found)):
         raise ValueError(
@@ -69,22 +73,22 @@ def step(schedule, xt, t, s, eps_hat, eta=0.0, z=None, clip=None):
     >>> step(linear(100), x, 60, 0, 0 * x).round(3).tolist()  # x / sqrt(alpha_bar_60)
     [[6.595, 6.595]]
     """
-    if not 0 <= eta <= 1:
-        raise ValueError(f"eta is {eta}, expected 0..1")
+    eta, clip = check.number("eta", eta, 0, 1), check.clip(clip)
     if eta > 0 and z is None:
         raise ValueError(f"z is None, expected standard normal noise, as eta is {eta}")
+    xt, eps_hat = check.alike(xt=xt, eps_hat=eps_hat)
+    for name, time, first in (("t", t, 1), ("s", s, 0)):
+        at(check.schedule(schedule).alpha_bar, time, xt, first, name)
     if np.any(np.asarray(s) >= t):
         raise ValueError(f"s is {s}, expected below t, which is {t}")
     if z is not None:
-        check_shapes(xt=xt, z=z)
+        xt, z = check.alike(xt=xt, z=z)
     x0_hat = predict_x0(schedule, xt, t, eps_hat)
-    return _step(schedule, xt, t, s, x0_hat, eps_hat, eta, z, clip)
+    x0_hat, eps_hat = limited(schedule, xt, t, x0_hat, eps_hat, clip)
+    return _step(schedule, xt, t, s, x0_hat, eps_hat, eta, z)
 
 
-def _step(schedule, xt, t, s, x0_hat, eps_hat, eta, z, clip):
-    if clip is not None:
-        x0_hat = np.clip(x0_hat, -clip, clip)
-        eps_hat = predict_eps(schedule, xt, t, x0_hat)
+def _step(schedule, xt, t, s, x0_hat, eps_hat, eta, z):
     alpha_bar_t = at(schedule.alpha_bar, t, xt)
     alpha_bar_s = at(schedule.alpha_bar, s, xt)
     sigma = eta * np.sqrt((1 - alpha_bar_s) / (1 - alpha_bar_t))
@@ -101,28 +105,30 @@ def sample(model, schedule, xT, steps=50, eta=0.0, rng=None, clip=None, predicts
     xT: standard normal, of the shape and dtype wanted. steps: how many, 1..T, or the
     times themselves, a strictly falling list that ends in 0. eta, clip: see `step`.
     rng: a `np.random.Generator`, needed if eta > 0. predicts: what the model says,
-    "eps", "x0" or "v". Raises ValueError, at once, if any of these does not fit.
+    "eps", "x0" or "v". Raises ValueError, at once, if any of these does not fit; warns
+    as `prediction.begin` says.
 
     >>> from nanodiff.schedule import linear
     >>> zero = lambda xt, t: 0 * xt
     >>> [s for s, xs in sample(zero, linear(100), np.ones((1, 2)), [100, 17, 5, 0])]
     [17, 5, 0]
     """
-    times_ = falling(steps, schedule.T)
-    if not 0 <= eta <= 1:
-        raise ValueError(f"eta is {eta}, expected 0..1")
+    times_ = falling(steps, check.schedule(schedule).T)
+    eta = check.number("eta", eta, 0, 1)
     if eta > 0 and rng is None:
         raise ValueError(f"rng is None, expected a Generator, as eta is {eta}")
-    check_kind(predicts)
+    if rng is not None:
+        check.generator("rng", rng)
+    xT = begin(model, schedule, xT, times_, predicts, clip)
     return _sample(model, schedule, xT, times_, eta, rng, clip, predicts)
 
 
 def _sample(model, schedule, xt, times_, eta, rng, clip, predicts):
     for t, s in pairwise(times_):
         z = rng.standard_normal(xt.shape).astype(xt.dtype) if eta > 0 else None
-        x0_hat, eps_hat = split(schedule, xt, t, model(xt, t), predicts)
-        xt = _step(schedule, xt, t, s, x0_hat, eps_hat, eta, z, clip)
-        yield s, xt
+        x0_hat, eps_hat = ask(model, schedule, xt, t, predicts, clip)
+        xt = _step(schedule, xt, t, s, x0_hat, eps_hat, eta, z)
+        yield s, xt.copy()  # the caller may write to it
 
 
 def invert(model, schedule, x0, steps=50, predicts="eps"):
@@ -131,21 +137,24 @@ def invert(model, schedule, x0, steps=50, predicts="eps"):
     It takes the deterministic step (eta = 0) from s up to t: x0_hat and eps_hat are
     those at x_s, and x_t is made of them as in `q_sample` (DDIM section 5.4). At s = 0,
     where no network has been trained, the model is called with t = 1. steps, predicts:
-    as in `sample`.
+    as in `sample`. Raises ValueError, at once, if one of these does not fit.
 
     >>> from nanodiff.schedule import linear
     >>> zero = lambda xt, t: 0 * xt
     >>> [t for t, xt in invert(zero, linear(100), np.ones((1, 2)), steps=4)]
     [25, 50, 75, 100]
     """
-    check_kind(predicts)
-    return _invert(model, schedule, x0, falling(steps, schedule.T)[::-1], predicts)
+    times_ = falling(steps, check.schedule(schedule).T)[::-1]
+    check.function("model", model)
+    check.choice("predicts", predicts, KINDS)
+    x0 = check.array("x0", x0, ("N", ...)).copy()
+    return _invert(model, schedule, x0, times_, predicts)
 
 
 def _invert(model, schedule, xs, times_, predicts):
     for s, t in pairwise(times_):
-        _, eps_hat = split(schedule, xs, max(s, 1), model(xs, max(s, 1)), predicts)
+        _, eps_hat = ask(model, schedule, xs, max(s, 1), predicts)
         x0_hat = predict_x0(schedule, xs, s, eps_hat)
         alpha_bar = at(schedule.alpha_bar, t, xs)
         xs = times(np.sqrt(alpha_bar), x0_hat) + times(np.sqrt(1 - alpha_bar), eps_hat)
-        yield t, xs
+        yield t, xs.copy()

@@ -12,8 +12,11 @@ with its context bound, or an exact formula.
 
 import numpy as np
 
-from nanodiff.prediction import split
-from nanodiff.schedule import at, check_shapes, posterior, predict_x0, times
+from nanodiff import check
+from nanodiff.prediction import ask, begin
+from nanodiff.schedule import at, posterior, predict_x0, times
+
+VARIANCES = ("beta_tilde", "beta")
 
 
 def step(schedule, xt, t, eps_hat, z, variance="beta_tilde", clip=None):
@@ -32,21 +35,20 @@ def step(schedule, xt, t, eps_hat, z, variance="beta_tilde", clip=None):
     >>> step(linear(100), x, 1, 0 * x, z).round(4).tolist()  # x / sqrt(alpha_1)
     [[1.0005, 1.0005]]
     """
-    check_shapes(xt=xt, z=z)
-    x0_hat = predict_x0(schedule, xt, t, eps_hat)
-    return _step(schedule, xt, t, x0_hat, z, variance, clip)
-
-
-def _step(schedule, xt, t, x0_hat, z, variance, clip):
+    check.choice("variance", variance, VARIANCES)
+    xt, z = check.alike(xt=xt, z=z)
+    clip, x0_hat = check.clip(clip), predict_x0(schedule, xt, t, eps_hat)
     if clip is not None:
         x0_hat = np.clip(x0_hat, -clip, clip)
+    return _step(schedule, xt, t, x0_hat, z, variance)
+
+
+def _step(schedule, xt, t, x0_hat, z, variance):
     mean, beta_tilde = posterior(schedule, x0_hat, xt, t)
     if variance == "beta_tilde":
         sigma = np.sqrt(beta_tilde)
-    elif variance == "beta":
-        sigma = np.sqrt(at(schedule.beta, t, xt)) * (beta_tilde > 0)
     else:
-        raise ValueError(f'variance is {variance!r}, expected "beta_tilde" or "beta"')
+        sigma = np.sqrt(at(schedule.beta, t, xt)) * (beta_tilde > 0)
     return mean + times(sigma, z)
 
 
@@ -55,7 +57,8 @@ def sample(model, schedule, xT, rng, variance="beta_tilde", clip=None, predicts=
 
     xT: standard normal, of the shape and dtype wanted. rng: a `np.random.Generator` for
     the added noise. variance, clip: see `step`. predicts: what the model says, "eps",
-    "x0" or "v". The first step raises ValueError if one of them does not fit.
+    "x0" or "v". Raises ValueError, at once, if one of them does not fit; warns as
+    `prediction.begin` says.
 
     >>> from nanodiff.schedule import linear
     >>> rng = np.random.default_rng(0)
@@ -63,9 +66,16 @@ def sample(model, schedule, xT, rng, variance="beta_tilde", clip=None, predicts=
     >>> [t for t, xt in sample(zero, linear(25), np.ones((1, 2)), rng)][-3:]
     [2, 1, 0]
     """
-    xt = xT
+    times_ = np.arange(check.schedule(schedule).T, -1, -1)
+    check.choice("variance", variance, VARIANCES)
+    check.generator("rng", rng)
+    xT = begin(model, schedule, xT, times_, predicts, clip)
+    return _sample(model, schedule, xT, rng, variance, clip, predicts)
+
+
+def _sample(model, schedule, xt, rng, variance, clip, predicts):
     for t in range(schedule.T, 0, -1):
         z = rng.standard_normal(xt.shape).astype(xt.dtype)
-        x0_hat, _ = split(schedule, xt, t, model(xt, t), predicts)
-        xt = _step(schedule, xt, t, x0_hat, z, variance, clip)
-        yield t - 1, xt
+        x0_hat, _ = ask(model, schedule, xt, t, predicts, clip)
+        xt = _step(schedule, xt, t, x0_hat, z, variance)
+        yield t - 1, xt.copy()  # the caller may write to it

@@ -17,7 +17,7 @@ Shapes: images (N, 1, 28, 28) in [-1, 1]; logits (N, 10); features (N, 64).
 
 import numpy as np
 
-from nanodiff import data
+from nanodiff import check, data
 from nanodiff.layers import Conv2d, Downsample, GroupNorm, Layer, Linear, SiLU
 
 
@@ -44,6 +44,7 @@ class Judge(Layer):
 
     def features(self, x):  # (N, 1, 28, 28) -> (N, 64)
         """Return the last hidden layer, from which the class is read."""
+        x = check.array("x", x, ("N", 1, 28, 28), self.full.w.dtype)
         h = self.norm1(self.conv1(x))
         h = self.norm3(self.conv2(self.norm2(self.pool1(h))))
         h = self.norm4(self.pool2(h))
@@ -53,6 +54,8 @@ class Judge(Layer):
         return self.read(self.features(x))
 
     def backward(self, dlogits):  # (N, 10) -> (N, 1, 28, 28)
+        like = self.read.cache
+        dlogits = check.array("dlogits", dlogits, (len(like), 10), like.dtype)
         dh = self.full.backward(self.act.backward(self.read.backward(dlogits)))
         dh = self.pool2.backward(self.norm4.backward(dh.reshape(-1, 64, 7, 7)))
         dh = self.conv2.backward(self.norm3.backward(dh))
@@ -63,10 +66,14 @@ class Judge(Layer):
 def cross_entropy(logits, labels):
     """Return (loss, dlogits): the mean of -log softmax(logits)[label], its gradient.
 
+    Raises ValueError unless logits are (N, classes) and labels (N,) integers of these.
+
     >>> loss, dlogits = cross_entropy(np.zeros((1, 4)), np.array([2]))
     >>> round(loss, 4), dlogits.tolist()  # log 4
     (1.3863, [[0.25, 0.25, -0.75, 0.25]])
     """
+    logits = check.array("logits", logits, ("N", "classes"))
+    labels = check.integers("labels", labels, 0, logits.shape[1] - 1, (len(logits),))
     shifted = logits - logits.max(axis=1, keepdims=True)  # exp cannot overflow
     log_p = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
     rows = np.arange(len(labels))
@@ -78,18 +85,34 @@ def cross_entropy(logits, labels):
 def in_batches(make, *arrays, batch=250):
     """Return make(*arrays), computed `batch` rows at a time.
 
+    Each result is copied: make may write the next over it. Raises ValueError unless the
+    arrays have as many rows, at least one.
+
     >>> in_batches(np.add, np.arange(5), np.arange(5), batch=2).tolist()
     [0, 2, 4, 6, 8]
     """
+    check.function("make", make, "a function of arrays")
+    batch = check.integer("batch", batch, 1)
+    arrays = [check.as_array("arrays", a, "arrays") for a in arrays]
+    if not arrays or any(a.ndim == 0 or len(a) != len(arrays[0]) for a in arrays):
+        check.refuse("arrays", [a.shape for a in arrays], "shapes with as many rows")
     starts = range(0, len(arrays[0]), batch)
-    return np.concatenate([make(*(a[i : i + batch] for a in arrays)) for i in starts])
+    if not starts:
+        check.refuse("arrays", [a.shape for a in arrays], "at least one row")
+    made = [np.array(make(*(a[i : i + batch] for a in arrays))) for i in starts]
+    return np.concatenate(made)
 
 
 def look(judge, images, batch=250):
     """Return the judge's features of images (N, 64), and the classes it reads (N,).
 
-    Images are limited to [-1, 1] first, as they are when saved as a picture.
+    Images are limited to [-1, 1] first, as they are when saved as a picture. Raises
+    ValueError for images of another shape, and says how many values are NaN or
+    infinite.
     """
+    check.thing("judge", judge, "a Judge", "features", "read")
+    batch = check.integer("batch", batch, 1)
+    images = check.finite("images", check.array("images", images, ("N", 1, 28, 28)))
     images = np.clip(images, -1, 1).astype(np.float32)
     features = in_batches(judge.features, images, batch=batch)
     return features, judge.read(features).argmax(axis=1)
@@ -99,17 +122,20 @@ def frechet(a, b):
     """Return the (squared) Frechet distance of features (n, d) and (m, d).
 
     In float64. (C1 C2)^(1/2) has the trace of (C1^(1/2) C2 C1^(1/2))^(1/2), which is
-    symmetric, so symmetric eigenvalues suffice. Raises ValueError if d differs, or if a
-    set has fewer than two rows.
+    symmetric, so symmetric eigenvalues suffice. Raises ValueError if d differs, if
+    a set has fewer than two rows, or for values that are NaN or infinite, with how
+    many.
 
     >>> a = np.array([[0.0], [2.0]])  # mean 1, variance 2
     >>> round(frechet(a, 3 * a + 1), 9)  # (4 - 1)^2 + (sqrt(18) - sqrt(2))^2
     17.0
     """
+    a = check.finite("a", check.array("a", a))
+    b = check.finite("b", check.array("b", b))
     if a.ndim != 2 or a.shape[1:] != b.shape[1:] or min(len(a), len(b)) < 2:
         raise ValueError(
-            f"features have shapes {a.shape} and {b.shape}, expected (n, d) and (m, d) "
-            f"with n and m at least 2"
+            f"features have shapes {a.shape} of a, {b.shape} of b, expected (n, d) and "
+            f"(m, d) with n and m at least 2"
         )
     (m1, C1), (m2, C2) = _moments(a), _moments(b)
     values, vectors = np.linalg.eigh(C1)
@@ -126,9 +152,14 @@ def _moments(features):
 def confusion(asked, read, classes=10):
     """Return a table of counts: row, the class asked for; column, the class read.
 
+    Raises ValueError unless both are integers in 0..classes - 1, as many of each.
+
     >>> confusion(np.array([0, 1, 1]), np.array([0, 1, 0]), classes=2).tolist()
     [[1, 0], [1, 1]]
     """
+    classes = check.integer("classes", classes, 1)
+    asked = check.integers("asked", asked, 0, classes - 1)
+    read = check.integers("read", read, 0, classes - 1, asked.shape)
     table = np.zeros((classes, classes), int)
     np.add.at(table, (asked, read), 1)
     return table
@@ -139,11 +170,14 @@ def spread(features, labels):
 
     The variance of each feature about its class's mean, summed over features, averaged
     over images. Guidance lowers it. Images that are no digits raise it, so it says
-    little where few are read as asked.
+    little where few are read as asked. Raises ValueError unless features are (n, d) and
+    finite, labels (n,) integers.
 
     >>> spread(np.array([[1.0], [3.0], [7.0], [7.0]]), np.array([0, 0, 1, 1]))
     0.5
     """
+    features = check.finite("features", check.array("features", features, ("n", "d")))
+    labels = check.integers("labels", labels, 0, shape=(len(features),))
     classes = np.unique(labels)
     means = np.stack([features[labels == c].mean(axis=0) for c in classes])
     away = features - means[np.searchsorted(classes, labels)]
@@ -153,11 +187,15 @@ def spread(features, labels):
 def matching(labels, others):
     """Return indices, no two alike, such that others[indices] equals labels.
 
-    Raises ValueError if others has not enough of a class.
+    Raises ValueError if others has not enough of a class, or for what is no integer.
 
     >>> matching(np.array([1, 0, 1]), np.array([0, 0, 1, 1, 1])).tolist()
     [2, 0, 3]
     """
+    labels, others = (
+        check.integers("labels", labels, 0),
+        check.integers("others", others, 0),
+    )
     indices = np.empty(len(labels), int)
     for c in np.unique(labels):
         wanted, there = np.flatnonzero(labels == c), np.flatnonzero(others == c)
@@ -179,10 +217,17 @@ class ScoreCard:
     """
 
     def __init__(self, judge, images, labels, training):
+        labels = check.integers("labels", labels, 0, 9)
+        if len(check.array("images", images, ("n", ...))) != len(labels):
+            check.refuse("images", images, f"{len(labels)}, as many as labels")
+        if not isinstance(training, tuple | list) or len(training) != 2:
+            check.refuse("training", training, "(images, labels)")
+        others = check.array("training", training[0], ("n", 1, 28, 28))
+        kinds = check.integers("training", training[1], 0, 9, (len(others),))
         self.judge, self.labels = judge, labels
         self.features, _ = look(judge, images)
         self.spread = spread(self.features, labels)
-        others = training[0][matching(labels, training[1])]
+        others = others[matching(labels, kinds)]
         self.floor = frechet(self.features, look(judge, others)[0])
 
     @classmethod
@@ -193,11 +238,11 @@ class ScoreCard:
         for the draw; the first n would not do, as the first half of the official test
         set is the cleaner one. Raises ValueError if there are fewer than n.
         """
+        n, seed = check.integer("n", n, 1), check.integer("seed", seed, 0)
         rng, parts = np.random.default_rng(seed), []
         for split in ("test", "train"):
             images, labels = data.mnist(split, folder=folder)
-            if not 1 <= n <= len(labels):
-                raise ValueError(f"n is {n}, expected 1..{len(labels)}")
+            check.integer("n", n, 1, len(labels))
             order = rng.permutation(len(labels))
             parts.append((images[order], labels[order]))
         (images, labels), training = parts
@@ -210,6 +255,8 @@ class ScoreCard:
         the variance within a class, divided by that of the real digits.
         """
         features, read = look(self.judge, images)
+        if len(read) != len(self.labels):
+            check.refuse("images", images, f"{len(self.labels)}, as many as labels")
         return {
             "distance": frechet(features, self.features),
             "share": float(np.mean(read == self.labels)),

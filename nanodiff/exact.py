@@ -19,15 +19,17 @@ from itertools import pairwise
 
 import numpy as np
 
+from nanodiff import check
 from nanodiff.ddim import falling
+from nanodiff.ddpm import VARIANCES
 from nanodiff.schedule import at
 
 
 def gaussian(schedule, mean, std):
     """Return the exact predictor of the noise, for data N(mean, std^2).
 
-    mean: a float, or an array of an image's shape. std: a float of at least 0, or
-    ValueError is raised.
+    mean: a float, or an array of an image's shape. std: a float of at least 0. Raises
+    ValueError otherwise; the predictor, for an xt or t that does not fit.
 
     >>> from nanodiff.schedule import linear
     >>> model = gaussian(linear(100), 0.0, 1.0)  # x_t is N(0, 1) at every t
@@ -35,10 +37,13 @@ def gaussian(schedule, mean, std):
     >>> bool(np.allclose(model(xt, 60), np.sqrt(1 - schedule.alpha_bar[60])))
     True
     """
-    if not std >= 0:
-        raise ValueError(f"std is {std}, expected at least 0")
+    schedule, std = check.schedule(schedule), check.number("std", std, 0)
+    mean = check.finite("mean", check.reals("mean", mean))
 
     def model(xt, t):
+        xt = check.array("xt", xt, ("N", ...))
+        if mean.shape not in ((), xt.shape[1:]):
+            raise ValueError(f"xt has shape {xt.shape}, expected (N, *{mean.shape})")
         alpha_bar = at(schedule.alpha_bar, t, xt, first=1)
         variance = alpha_bar * std**2 + 1 - alpha_bar
         return np.sqrt(1 - alpha_bar) * (xt - np.sqrt(alpha_bar) * mean) / variance
@@ -58,13 +63,15 @@ def mixture(schedule, means, stds, weights=None):
     >>> model(np.zeros((1, 1)), 60).item()  # halfway between the two
     0.0
     """
-    means = np.asarray(means, np.float64)
+    schedule = check.schedule(schedule)
+    means = check.finite("means", check.reals("means", means, ("M", ...)))
     M = len(means)
-    weights = np.ones(M) if weights is None else np.asarray(weights, np.float64)
-    if weights.shape != (M,) or not (weights > 0).all():
+    weights = check.reals("weights", np.ones(M) if weights is None else weights)
+    if weights.shape != (M,) or not ((weights > 0) & (weights < np.inf)).all():
         raise ValueError(f"weights is {weights}, expected {M} values above 0")
-    stds = np.asarray(stds, np.float64) + np.zeros(M)
-    if stds.shape != (M,) or not (stds >= 0).all():
+    stds = check.reals("stds", stds)
+    stds = np.full(M, stds) if stds.ndim == 0 else stds
+    if stds.shape != (M,) or not ((stds >= 0) & (stds < np.inf)).all():
         raise ValueError(f"stds is {stds}, expected {M} values of at least 0")
     flat = means.reshape(M, -1)
 
@@ -79,6 +86,7 @@ def mixture(schedule, means, stds, weights=None):
         return np.sqrt(noise) * np.einsum("nm,nmd->nd", share, away)
 
     def model(xt, t):
+        xt = check.array("xt", xt, ("N", *means.shape[1:]))
         at(schedule.alpha_bar, t, xt, first=1)  # or ValueError
         x, t = xt.reshape(len(xt), -1), np.broadcast_to(t, len(xt))
         eps = np.empty(x.shape)
@@ -93,23 +101,26 @@ def points(schedule, x0):
     """Return the exact predictor of the noise, for data that are the points x0 only.
 
     What a network with unlimited capacity and training would learn from a finite data
-    set: sampling with it returns the data themselves.
+    set: sampling with it returns the data themselves. Raises ValueError if x0 is not an
+    array (M, ...) of floats.
     """
-    return mixture(schedule, x0, 0.0)
+    x0 = check.array("x0", x0, ("M", ...))
+    return mixture(schedule, check.finite("x0", x0), 0.0)
 
 
 def ddpm_moments(schedule, mean, std, variance="beta_tilde"):
     """Return mean and variance of DDPM's x_0 for data N(mean, std^2), as floats.
 
     By Algorithm 2's line x_{t-1} = (x_t - beta / b eps) / sqrt(alpha) + sigma z, from
-    x_T of N(0, 1). variance: "beta_tilde" or "beta"; anything else raises ValueError.
+    x_T of N(0, 1). variance: "beta_tilde" or "beta". Raises ValueError for anything
+    else, a mean or std that is no number, and a schedule whose alpha_bar[T] is 0.
 
     >>> from nanodiff.schedule import linear
     >>> [round(float(m), 4) for m in ddpm_moments(linear(1000), 3.0, 0.5)]
     [3.0, 0.2461]
     """
-    if variance not in ("beta_tilde", "beta"):
-        raise ValueError(f'variance is {variance!r}, expected "beta_tilde" or "beta"')
+    check.choice("variance", variance, VARIANCES)
+    mean, std = _gaussian(schedule, mean, std)
     m, v = 0.0, 1.0
     for t in range(schedule.T, 0, -1):
         slope, level = _eps_line(schedule, mean, std, t)
@@ -124,14 +135,16 @@ def ddpm_moments(schedule, mean, std, variance="beta_tilde"):
 def ddim_moments(schedule, mean, std, steps=50, eta=0.0):
     """Return mean and variance of DDIM's x_0 for data N(mean, std^2), as floats.
 
-    steps, eta: as `ddim.sample` takes them (DDIM Eq. 12).
+    steps, eta: as `ddim.sample` takes them (DDIM Eq. 12). Raises ValueError as
+    `ddpm_moments` does.
 
     >>> from nanodiff.schedule import linear
     >>> [round(float(m), 4) for m in ddim_moments(linear(1000), 3.0, 0.5, steps=50)]
     [2.991, 0.2222]
     """
+    times = falling(steps, check.schedule(schedule).T)
+    (mean, std), eta = _gaussian(schedule, mean, std), check.number("eta", eta, 0, 1)
     m, v, ab = 0.0, 1.0, schedule.alpha_bar
-    times = falling(steps, schedule.T)
     for t, s in pairwise(times):
         slope, level = _eps_line(schedule, mean, std, t)
         sigma2 = eta**2 * (1 - ab[s]) / (1 - ab[t]) * (1 - ab[t] / ab[s])
@@ -146,14 +159,16 @@ def loss_floor(schedule, std):
     """Return the least mean squared error of eps_hat at each t, for data N(., std^2).
 
     floor_t = a^2 std^2 / (a^2 std^2 + b^2), the variance of eps given x_t; floor_0 is
-    1. No predictor's expected loss is below it.
+    1. No predictor's expected loss is below it. Raises ValueError for a std below 0.
 
     >>> from nanodiff.schedule import linear
     >>> loss_floor(linear(1000), 0.5)[[1, 500]].round(4).tolist()
     [0.9996, 0.0209]
     """
-    signal = schedule.alpha_bar * std**2
-    return signal / (signal + 1 - schedule.alpha_bar)
+    std, floor = check.number("std", std, 0), np.ones(check.schedule(schedule).T + 1)
+    signal = schedule.alpha_bar[1:] * std**2
+    floor[1:] = signal / (signal + 1 - schedule.alpha_bar[1:])
+    return floor
 
 
 def empirical_floor(schedule, model, x0, rng):
@@ -161,6 +176,7 @@ def empirical_floor(schedule, model, x0, rng):
 
     E (eps - model(x_t, t))^2 and its standard error. model: the exact predictor of
     those data. rng draws one t, uniform in 1..T, and one eps for each of x0's rows.
+    Raises ValueError if one does not fit, or for fewer than two rows.
 
     >>> from nanodiff.schedule import linear
     >>> schedule, rng = linear(100), np.random.default_rng(0)
@@ -169,12 +185,28 @@ def empirical_floor(schedule, model, x0, rng):
     >>> bool(abs(floor - loss_floor(schedule, 0.5)[1:].mean()) < 4 * error)
     True
     """
-    t = rng.integers(1, schedule.T + 1, size=len(x0))
+    check.function("model", model)
+    check.generator("rng", rng, "integers", "standard_normal")
+    x0 = check.at_least_two("x0", check.array("x0", x0, ("N", ...)))
+    t = rng.integers(1, check.schedule(schedule).T + 1, size=len(x0))
     eps = rng.standard_normal(x0.shape)
     alpha_bar = at(schedule.alpha_bar, t, x0)
     xt = np.sqrt(alpha_bar) * x0 + np.sqrt(1 - alpha_bar) * eps
-    each = ((eps - model(xt, t)) ** 2).reshape(len(x0), -1).mean(1)
+    each = (
+        ((eps - check.array("output", model(xt, t), xt.shape)) ** 2)
+        .reshape(len(x0), -1)
+        .mean(1)
+    )
     return each.mean(), each.std(ddof=1) / np.sqrt(len(x0))
+
+
+def _gaussian(schedule, mean, std):
+    """Mean and std as floats, for a schedule whose x_T has a finite x0_hat."""
+    if check.schedule(schedule).alpha_bar[-1] == 0:
+        raise ValueError(
+            "schedule has alpha_bar[T] = 0, expected above 0: eps has no x0"
+        )
+    return check.number("mean", mean), check.number("std", std, 0)
 
 
 def _eps_line(schedule, mean, std, t):

@@ -11,6 +11,11 @@ is then 0, and a backward pass that returns 0 would pass the check.
 
 import numpy as np
 
+from nanodiff import check
+
+LARGEST = 1e3  # input: beyond it, x + h v is rounded, and derivatives may vanish
+DULL = 1e-3  # rounding error of the differences, relative, that would hide a mistake
+
 
 def gradcheck(layer, *inputs, rng, h=1e-6, rtol=1e-6):
     """Check a layer's backward pass in float64, or raise AssertionError.
@@ -22,13 +27,22 @@ def gradcheck(layer, *inputs, rng, h=1e-6, rtol=1e-6):
     below.
 
     Changes the layer: its parameters become random and float64. Returns the names of
-    what was checked.
+    what was checked. Raises ValueError where the differences would check nothing: for
+    inputs beyond 1000, h outside 1e-8..1e-2, rtol outside 1e-12..1e-2, or a layer whose
+    output is so large that rounding hides the derivative.
 
     >>> from nanodiff.layers import Linear
     >>> rng = np.random.default_rng(0)
     >>> gradcheck(Linear(3, 2, rng=rng), rng.standard_normal((4, 3)), rng=rng)
     ['x0', 'w', 'b']
     """
+    methods = "forward", "backward", "named_params", "named_grads", "cast"
+    check.thing("layer", layer, "a Layer", *methods)
+    check.generator("rng", rng)
+    h, rtol = check.number("h", h, 1e-8, 1e-2), check.number("rtol", rtol, 1e-12, 1e-2)
+    for x in filter(_is_float, inputs):
+        if not np.abs(x).max(initial=0) <= LARGEST:  # NaN is not
+            check.refuse("inputs", x, f"values within {LARGEST:g}")
     layer.cast(np.float64)
     params = layer.named_params()
     for w in params.values():
@@ -39,7 +53,13 @@ def gradcheck(layer, *inputs, rng, h=1e-6, rtol=1e-6):
     dx = layer.backward(dy)
     dx = dx if isinstance(dx, tuple) else (dx,)
     points = {f"x{i}": x for i, x in enumerate(x for x in inputs if _is_float(x))}
-    grads = dict(zip(points, (d for d in dx if d is not None), strict=True))
+    dx = [d for d in dx if d is not None]
+    if len(dx) != len(points):
+        raise ValueError(
+            f"layer returns {len(dx)} gradients of inputs, expected {len(points)}, one "
+            f"for each input of floats"
+        )
+    grads = dict(zip(points, dx, strict=True))
     grads |= {name: dw.copy() for name, dw in layer.named_grads().items()}
     points |= params
 
@@ -53,11 +73,17 @@ def gradcheck(layer, *inputs, rng, h=1e-6, rtol=1e-6):
         expected, found = (ends[0] - ends[1]) / (2 * h), np.sum(grads[name] * v)
         # Rounding of the two sums, over 2 h, is an absolute error.
         noise = 1e-16 * max(map(abs, ends)) * np.sqrt(dy.size) / h
+        if not noise <= DULL * (1 + abs(expected)):
+            raise ValueError(
+                f"layer: the derivative by {name} is {expected:.2g} with a rounding "
+                f"error of {noise:.2g}, expected a smaller one: of smaller inputs"
+            )
         error = abs(found - expected)
-        assert error <= rtol * abs(expected) + noise + rtol, (
-            f"{type(layer).__name__}: the derivative by {name} is {expected:.9g} along "
-            f"a random direction, but backward says {found:.9g}"
-        )
+        if not error <= rtol * abs(expected) + noise + rtol:  # no assert: python -O
+            raise AssertionError(
+                f"{type(layer).__name__}: the derivative by {name} is {expected:.9g} "
+                f"along a random direction, but backward says {found:.9g}"
+            )
     layer.forward(*inputs)
     return list(points)
 

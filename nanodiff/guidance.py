@@ -13,6 +13,8 @@ Shapes: xt (N, ...); t an int or (N,); context (N, features).
 
 import numpy as np
 
+from nanodiff import check
+
 
 def guide(network, context, w=0.0):
     """Return model(xt, t), the network with its context bound, guided by w.
@@ -22,7 +24,8 @@ def guide(network, context, w=0.0):
     context. w: 0 is no guidance; 1 to 3 gives clearer pictures with less variety, -1
     ignores the context. The two halves go through the network as one batch; with w = 0
     there is one half only. Raises ValueError for a context without rows of features or
-    a w that is not a finite number, and later for an xt of another N.
+    a w that is not a finite number, and later for an xt of another N or an output of
+    another shape than its xt. The context is copied.
 
     >>> def network(xt, t, context):
     ...     return xt + context[:, :1]
@@ -30,20 +33,21 @@ def guide(network, context, w=0.0):
     >>> guide(network, context, w=2.0)(xt, 10).tolist()  # 3 x 1 - 2 x 0; no context
     [[3.0], [0.0]]
     """
-    context = np.asarray(context)
-    if context.ndim != 2:
-        raise ValueError(f"context has shape {context.shape}, expected (N, features)")
-    if np.ndim(w) or not np.isfinite(w):
-        raise ValueError(f"w is {w!r}, expected a finite number")
+    check.function("network", network, "a function of xt, t and context")
+    context, w = check.context("context", context).copy(), check.number("w", w)
 
     def model(xt, t):
+        xt = check.array("xt", xt, ("N", ...))
+        check.times("t", t, len(xt))
         if len(xt) != len(context):
             raise ValueError(f"xt has {len(xt)} rows, expected {len(context)}")
         if w == 0:
-            return network(xt, t, context)
+            return check.array("output", network(xt, t, context), xt.shape)
         both = np.concatenate([context, np.zeros_like(context)])
         t = t if np.ndim(t) == 0 else np.concatenate([t, t])
-        given, free = np.split(network(np.concatenate([xt, xt]), t, both), 2)
+        twice = np.concatenate([xt, xt])
+        output = check.array("output", network(twice, t, both), twice.shape)
+        given, free = np.split(output, 2)
         return given + given.dtype.type(w) * (given - free)
 
     return model

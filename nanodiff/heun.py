@@ -20,41 +20,44 @@ from itertools import pairwise
 
 import numpy as np
 
+from nanodiff import check
 from nanodiff.ddim import falling
-from nanodiff.prediction import check_kind, split
+from nanodiff.prediction import ask, begin
 from nanodiff.schedule import times
 
 
-def sample(model, schedule, xT, steps=25, predicts="eps"):
+def sample(model, schedule, xT, steps=25, predicts="eps", clip=None):
     """Yield (s, xs) after each step, the last of them (0, x_0).
 
     xT: standard normal, of the shape and dtype wanted. steps: how many, 1..T, or a
     strictly falling list of times that ends in 0; each costs two network calls but the
-    last one. predicts: what the model says, "eps", "x0" or "v". Raises ValueError if
-    steps or predicts does not fit, or where alpha_bar is 0 at the first time: sigma is
-    infinite there.
+    last one. predicts: what the model says, "eps", "x0" or "v". clip: if given, each
+    x0_hat is limited to [-clip, clip] and eps_hat, the slope, computed from it anew;
+    x_0, which is made of several slopes, may exceed it a little. Raises ValueError, at
+    once, if one of them does not fit, or where alpha_bar is 0 at the first time: sigma
+    is infinite there. Warns as `prediction.begin` says.
 
     >>> from nanodiff.schedule import linear
     >>> zero = lambda xt, t: 0 * xt
     >>> [s for s, xs in sample(zero, linear(100), np.ones((1, 2)), [100, 17, 5, 0])]
     [17, 5, 0]
     """
-    times_ = falling(steps, schedule.T)
-    check_kind(predicts)
+    times_ = falling(steps, check.schedule(schedule).T)
     if schedule.alpha_bar[times_[0]] == 0:
         raise ValueError(
             f"alpha_bar is 0 at t = {times_[0]}: expected a first time that has a "
             f"finite sigma, or another sampler"
         )
-    return _sample(model, schedule, xT, times_, predicts)
+    xT = begin(model, schedule, xT, times_, predicts, clip)
+    return _sample(model, schedule, xT, times_, predicts, clip)
 
 
-def _sample(model, schedule, xt, times_, predicts):
+def _sample(model, schedule, xt, times_, predicts, clip):
     sigma = np.sqrt(1 / schedule.alpha_bar - 1)
 
     def slope(y, t):
         xt = times(np.sqrt(schedule.alpha_bar[t]), y)
-        return split(schedule, xt, t, model(xt, t), predicts)[1]
+        return ask(model, schedule, xt, t, predicts, clip)[1]
 
     y, rate = times(1 / np.sqrt(schedule.alpha_bar[times_[0]]), xt), 0 * xt
     for t, s in pairwise(times_):

@@ -9,6 +9,8 @@ middle of a straight line is shorter than any noise seen in training. Song, Meng
 
 import numpy as np
 
+from nanodiff import check
+
 
 def slerp(a, b, fraction):
     """Return the noise at `fraction` of the arc from a (0) to b (1).
@@ -21,10 +23,8 @@ def slerp(a, b, fraction):
     >>> slerp(a, b, 1 / 3).round(3).tolist()  # 30 degrees
     [[0.866, 0.5]]
     """
-    if a.shape != b.shape:
-        raise ValueError(f"b has shape {b.shape}, expected that of a, {a.shape}")
-    if not 0 <= fraction <= 1:
-        raise ValueError(f"fraction is {fraction}, expected 0..1")
+    a, b = check.alike(a=check.array("a", a, ("N", ...)), b=b)
+    fraction = check.number("fraction", fraction, 0, 1)
     unit_a, unit_b = _unit(a, "a"), _unit(b, "b")
     # twice the angle of the half chord, exact also where cos(angle) is near 1
     angle = 2 * np.arctan2(
@@ -44,8 +44,6 @@ def _unit(x, name):
     """The rows of x as vectors of length 1, in float64."""
     rows = x.reshape(len(x), -1).astype(np.float64)
     length = np.linalg.norm(rows, axis=1, keepdims=True)
-    if x.dtype.kind != "f" or not length.all():
-        raise ValueError(
-            f"{name} is {x.dtype}, expected floats, no image of them all 0"
-        )
+    if not length.all():
+        raise ValueError(f"{name} has an image of zeros, expected none")
     return rows / length

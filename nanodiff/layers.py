@@ -13,6 +13,7 @@ checks.
 
 import numpy as np
 
+from nanodiff import check
 from nanodiff.engine import functions
 
 
@@ -40,8 +41,17 @@ class Layer:
     def __call__(self, *inputs):
         return self.forward(*inputs)
 
+    def __getattr__(self, name):  # of what is missing
+        if name == "cache":
+            raise ValueError(
+                f"dy is given to the backward pass of {type(self).__name__}, expected "
+                f"a forward pass before"
+            )
+        raise AttributeError(f"{type(self).__name__} has no {name!r}")
+
     def walk(self, prefix=""):
         """Yield (prefix, layer) for this layer and all below it, as they were made."""
+        check.text("prefix", prefix)
         yield prefix, self
         for name, value in vars(self).items():
             for path, child in _layers_in(value, prefix + name):
@@ -64,16 +74,28 @@ class Layer:
 
     def add_param(self, name, value):
         """Make `value` a float32 parameter, with a gradient of zeros beside it."""
+        if not isinstance(name, str) or not name.isidentifier():
+            check.refuse("name", name, "a name of an attribute")
+        value = check.array("value", value).astype(np.float32)
         self.param_names += (name,)
-        setattr(self, name, np.asarray(value, np.float32))
-        setattr(self, "d" + name, np.zeros(np.shape(value), np.float32))
+        setattr(self, name, value)
+        setattr(self, "d" + name, np.zeros_like(value))
 
     def cast(self, dtype):
-        """Convert all parameters and gradients to dtype, and return the layer."""
+        """Convert all parameters and gradients to dtype, and return the layer.
+
+        dtype: np.float32 or np.float64, or ValueError is raised. Another dtype means
+        other arrays, and the old ones become read-only: so an optimiser or an average
+        that was made before says that it holds them, in place of learning nothing.
+        """
+        dtype = check.dtype("dtype", dtype)
         for _, layer in self.walk():
             for name in layer.param_names:
-                setattr(layer, name, getattr(layer, name).astype(dtype))
-                setattr(layer, "d" + name, getattr(layer, "d" + name).astype(dtype))
+                for kind in (name, "d" + name):
+                    old = getattr(layer, kind)
+                    if old.dtype != dtype:
+                        setattr(layer, kind, old.astype(dtype))
+                        old.flags.writeable = False
         return self
 
     def load(self, params):
@@ -83,7 +105,7 @@ class Layer:
         differs, or one is no array of real numbers.
         """
         own = self.named_params()
-        for name in own.keys() ^ params.keys():
+        for name in sorted(own.keys() ^ check.arrays("params", params).keys()):
             where = "is missing" if name in own else "is not a parameter here"
             raise ValueError(f"params: {name!r} {where}")
         params = {name: np.asarray(value) for name, value in params.items()}
@@ -109,17 +131,20 @@ class Linear(Layer):
     """
 
     def __init__(self, n_in, n_out, *, rng, bias=True):
+        check.generator("rng", rng)
+        n_in, n_out = check.integer("n_in", n_in, 1), check.integer("n_out", n_out, 1)
         self.add_param("w", rng.standard_normal((n_in, n_out)) / np.sqrt(n_in))
-        if bias:
+        if check.flag("bias", bias):
             self.add_param("b", np.zeros(n_out))
 
     def forward(self, x):  # (N, n_in) -> (N, n_out)
-        _expect(x, "x", ("N", self.w.shape[0]), self.w.dtype)
+        x = check.array("x", x, ("N", self.w.shape[0]), self.w.dtype)
         self.cache = x
         y = x @ self.w
         return y + self.b if "b" in self.param_names else y
 
     def backward(self, dy):  # (N, n_out) -> (N, n_in)
+        dy = check.array("dy", dy, (len(self.cache), self.w.shape[1]), self.w.dtype)
         np.matmul(self.cache.T, dy, out=self.dw)
         if "b" in self.param_names:
             np.sum(dy, axis=0, out=self.db)
@@ -130,6 +155,7 @@ class SiLU(Layer):
     """y = x * sigmoid(x), for arrays of any shape (Elfwing et al. 2017)."""
 
     def forward(self, x):
+        x = check.array("x", x)
         # exp(-x) may overflow to infinity, which is right: sigmoid is 0 there.
         with np.errstate(over="ignore"):
             sigmoid = 1 / (1 + np.exp(-x))
@@ -138,6 +164,7 @@ class SiLU(Layer):
 
     def backward(self, dy):
         x, sigmoid = self.cache
+        dy = check.array("dy", dy, x.shape, x.dtype)
         return dy * sigmoid * (1 + x * (1 - sigmoid))
 
 
@@ -155,35 +182,33 @@ class Conv2d(Layer):
     up = False  # whether every pixel is repeated 2x2 first
 
     def __init__(self, c_in, c_out, kernel=3, stride=1, *, rng):
-        for name, value, known in (
-            ("kernel", kernel, (1, 3)),
-            ("stride", stride, (1, 2)),
-        ):
-            if value not in known:
-                raise ValueError(f"{name} is {value}, expected one of {known}")
+        check.generator("rng", rng)
+        c_in, c_out = check.integer("c_in", c_in, 1), check.integer("c_out", c_out, 1)
+        kernel = check.choice("kernel", kernel, (1, 3))
+        stride = check.choice("stride", stride, (1, 2))
         shape = (c_out, c_in, kernel, kernel)
         self.add_param("w", rng.standard_normal(shape) / np.sqrt(np.prod(shape[1:])))
         self.add_param("b", np.zeros(c_out))
         self.stride = stride
 
     def forward(self, x, skip=None):  # (N, C_in, H, W) -> (N, C_out, H', W')
-        _expect(x, "x", ("N", self.w.shape[1], "H", "W"), self.w.dtype)
+        x = check.array("x", x, ("N", self.w.shape[1], "H", "W"), self.w.dtype)
         if skip is not None:
-            _expect(skip, "skip", self.size(x), x.dtype)
+            skip = check.array("skip", skip, self.size(x), x.dtype)
         self.cache = x
         return functions.conv2d(x, self.w, self.b, self.stride, self.up, skip)
 
     def backward(self, dy, dskip=None):  # (N, C_out, H', W') -> (N, C_in, H, W)
         x, how = self.cache, (self.stride, self.up)
-        _expect(dy, "dy", self.size(x), x.dtype)
+        dy = check.array("dy", dy, self.size(x), x.dtype)
         if dskip is not None:
-            _expect(dskip, "dskip", x.shape, x.dtype)
+            dskip = check.array("dskip", dskip, x.shape, x.dtype)
         self.dw[...], self.db[...] = functions.conv2d_dw(x, dy, self.w, *how)
         return functions.conv2d_dx(dy, self.w, x.shape[2:], *how, dskip)
 
     def size(self, x):
         """The shape of the output, (N, C_out, H', W')."""
-        N, _, H, W = x.shape
+        N, _, H, W = check.array("x", x, ("N", "C_in", "H", "W")).shape
         if self.up:
             return N, len(self.b), 2 * H, 2 * W
         return N, len(self.b), -(-H // self.stride), -(-W // self.stride)
@@ -219,6 +244,8 @@ class GroupNorm(Layer):
     tiny = 1e-5
 
     def __init__(self, channels, groups=8, silu=False):
+        channels = check.integer("channels", channels, 1)
+        groups, silu = check.integer("groups", groups, 1), check.flag("silu", silu)
         if channels % groups:
             raise ValueError(f"groups is {groups}, expected a divisor of {channels}")
         self.groups, self.silu = groups, silu
@@ -227,11 +254,11 @@ class GroupNorm(Layer):
 
     def forward(self, x, modulation=None):  # (N, C, H, W), (N, 2 C) -> (N, C, H, W)
         C = len(self.gamma)
-        _expect(x, "x", ("N", C, "H", "W"), self.gamma.dtype)
+        x = check.array("x", x, ("N", C, "H", "W"), self.gamma.dtype)
         scale, shift = np.empty((2, len(x), C), x.dtype)
         scale[...], shift[...] = self.gamma, self.beta
         if modulation is not None:
-            _expect(modulation, "modulation", (len(x), 2 * C), x.dtype)
+            modulation = check.array("modulation", modulation, (len(x), 2 * C), x.dtype)
             scale += modulation[:, :C]
             shift += modulation[:, C:]
         y, mean, rstd = functions.group_norm(
@@ -242,9 +269,9 @@ class GroupNorm(Layer):
 
     def backward(self, dy, dskip=None):  # -> dx, or (dx, dmodulation) if there was one
         x, scale, shift, mean, rstd, modulated = self.cache
-        _expect(dy, "dy", x.shape, x.dtype)
+        dy = check.array("dy", dy, x.shape, x.dtype)
         if dskip is not None:
-            _expect(dskip, "dskip", x.shape, x.dtype)
+            dskip = check.array("dskip", dskip, x.shape, x.dtype)
         dx, dscale, dshift = functions.group_norm_backward(
             dy, x, scale, shift, mean, rstd, self.silu, dskip
         )
@@ -261,18 +288,3 @@ def _layers_in(value, path):
     elif isinstance(value, list | tuple):
         for i, item in enumerate(value):
             yield from _layers_in(item, f"{path}.{i}")
-
-
-def _expect(array, name, shape, dtype):
-    """Raise ValueError unless it has this shape (a str: any size but 0) and dtype."""
-    fits = len(array.shape) == len(shape) and all(
-        size > 0 if isinstance(want, str) else size == want
-        for size, want in zip(array.shape, shape, strict=True)
-    )
-    if not fits:
-        want = ", ".join(str(n) for n in shape)
-        raise ValueError(
-            f"{name} has shape {array.shape}, expected ({want}), none of them 0"
-        )
-    if array.dtype != dtype:
-        raise ValueError(f"{name} has dtype {array.dtype}, expected {dtype}")

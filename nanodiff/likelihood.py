@@ -17,7 +17,8 @@ import math
 
 import numpy as np
 
-from nanodiff.prediction import split
+from nanodiff import check
+from nanodiff.prediction import KINDS, ask
 from nanodiff.schedule import posterior, q_sample
 
 _erfc = np.vectorize(math.erfc, otypes=[np.float64])
@@ -32,7 +33,8 @@ def terms(model, schedule, x0, rng, variance="beta_tilde", bins=None, predicts="
     for data with a density; k for images of k grey levels in [-1, 1]: L_0 is then -log
     of the probability of each pixel's bin (DDPM Eq. 13).
 
-    Raises ValueError for an unknown variance.
+    Raises ValueError for an unknown variance or a table with values that are not above
+    0 from t = 1 on, bins below 2, and whatever else does not fit.
 
     >>> from nanodiff.schedule import linear
     >>> from nanodiff.exact import gaussian
@@ -41,13 +43,18 @@ def terms(model, schedule, x0, rng, variance="beta_tilde", bins=None, predicts="
     >>> terms(gaussian(schedule, 0.0, 1.0), schedule, x0, rng).shape
     (101, 4)
     """
-    table = _variance(schedule, variance)
+    table = _variance(check.schedule(schedule), variance)
+    check.function("model", model)
+    check.choice("predicts", predicts, KINDS)
+    check.generator("rng", rng)
+    x0 = check.finite("x0", check.array("x0", x0, ("N", ...)))
+    bins = None if bins is None else check.integer("bins", bins, 2)
     found = np.empty((schedule.T + 1, len(x0)))
     found[schedule.T] = _sum(prior(schedule, x0))
     for t in range(schedule.T, 0, -1):
         eps = rng.standard_normal(x0.shape).astype(x0.dtype)
         xt = q_sample(schedule, x0, t, eps)
-        x0_hat, _ = split(schedule, xt, t, model(xt, t), predicts)
+        x0_hat, _ = ask(model, schedule, xt, t, predicts)
         mean, _ = posterior(schedule, x0_hat.astype(np.float64), xt, t)
         if t == 1:
             found[0] = _sum(_reconstruction(x0, mean, table[1], bins))
@@ -60,20 +67,23 @@ def bits_per_dimension(found, x0):
     """Return (mean, standard error) of the bound in bits a dimension, from `terms`.
 
     A dimension of an image is a channel of a pixel. found: from `terms` with bins for
-    images, else the bits depend on the unit of x0.
+    images, else the bits depend on the unit of x0. Raises ValueError unless found has a
+    column for each image of x0, and these are at least two.
 
     >>> x0 = np.zeros((3, 2))
     >>> [float(v) for v in bits_per_dimension(np.full((5, 3), np.log(2)), x0)]
     [2.5, 0.0]
     """
+    x0 = check.at_least_two("x0", check.array("x0", x0, ("N", "D", ...)))
+    found = check.array("found", found, ("T + 1", len(x0)))
     each = found.sum(0) / np.log(2) / x0[0].size
     return each.mean(), each.std(ddof=1) / np.sqrt(len(each))
 
 
 def prior(schedule, x0):
     """Return L_T by dimension: KL(N(a x0, b^2) || N(0, 1)) at t = T, in nats."""
-    ab = schedule.alpha_bar[schedule.T]
-    x0 = np.asarray(x0, np.float64)
+    ab = check.schedule(schedule).alpha_bar[-1]
+    x0 = check.array("x0", x0).astype(np.float64)
     return 0.5 * (ab * x0**2 + (1 - ab) - 1 - np.log(1 - ab))
 
 
@@ -82,8 +92,9 @@ def exact_variance(schedule, std):
 
     beta_tilde_t + (a_{t-1} beta_t / b_t^2)^2 Var[x0 | xt]: the second term is there as
     x0 is not known. With it and the exact mean, the bound on Gaussian data is above the
-    entropy by no more than L_T.
+    entropy by no more than L_T. Raises ValueError for a std below 0.
     """
+    schedule, std = check.schedule(schedule), check.number("std", std, 0)
     ab, table = schedule.alpha_bar, np.zeros(schedule.T + 1)
     weight = np.sqrt(ab[:-1]) * schedule.beta[1:] / (1 - ab[1:])
     unknown = std**2 * (1 - ab[1:]) / (ab[1:] * std**2 + 1 - ab[1:])
@@ -96,12 +107,13 @@ def _variance(schedule, variance):
         table = np.array(getattr(schedule, variance))
         table[1] = schedule.beta[1]
         return table
-    if np.shape(variance) != (schedule.T + 1,):
+    table = check.reals("variance", variance)
+    if table.shape != (schedule.T + 1,) or not (table[1:] > 0).all():
         raise ValueError(
-            f'variance is {variance!r}, expected "beta_tilde", "beta" or a table of '
-            f"{schedule.T + 1} values"
+            f'variance is {table}, expected "beta_tilde", "beta" or a table of '
+            f"{schedule.T + 1} values, above 0 from t = 1 on"
         )
-    return np.asarray(variance)
+    return table
 
 
 def _step(schedule, x0, xt, t, mean, variance):

@@ -14,24 +14,30 @@ each time by 1 or more. Salimans, Ho 2022, arXiv 2202.00512, section 4 and Appen
 Shapes: x0, xt, eps, output are equal, (N, ...); t an int or (N,).
 """
 
+import warnings
+
 import numpy as np
 
+from nanodiff import check
 from nanodiff.schedule import at, predict_eps, predict_x0, times
 
 KINDS = ("eps", "x0", "v")
+FAINT, LEAP = 300, 20  # by how much errors of eps_hat may grow: in x0_hat, in a step
 
 
 def target(schedule, x0, t, eps, predicts="eps"):
     """Return what the network should say about x_t = `q_sample(schedule, x0, t, eps)`.
 
-    predicts: "eps", "x0" or "v"; anything else raises ValueError.
+    predicts: "eps", "x0" or "v". Raises ValueError for anything else, and as `q_sample`
+    does.
 
     >>> from nanodiff.schedule import linear
     >>> x0, eps = np.array([[3.0]]), np.array([[2.0]])
     >>> target(linear(100), x0, 0, eps, "v").tolist()  # no noise yet: v = eps
     [[2.0]]
     """
-    check_kind(predicts)
+    check.choice("predicts", predicts, KINDS)
+    x0, eps = check.alike(x0=x0, eps=eps)
     if predicts == "v":
         signal, noise = _roots(schedule, t, x0)
         return times(signal, eps) - times(noise, x0)
@@ -42,7 +48,8 @@ def split(schedule, xt, t, output, predicts="eps"):
     """Return (x0_hat, eps_hat), the data and the noise that an output stands for.
 
     x0_hat = a xt - b v, eps_hat = b xt + a v; or `predict_x0`, `predict_eps`. Raises
-    ValueError for an unknown kind, and for "eps" where alpha_bar_t is 0.
+    ValueError for an unknown kind, for "eps" where alpha_bar_t is 0, and as `q_sample`
+    does. An output of eps or x0 is returned itself, not a copy of it.
 
     >>> from nanodiff.schedule import linear, q_sample
     >>> schedule, x0, eps = linear(100), np.array([[3.0]]), np.array([[2.0]])
@@ -51,7 +58,8 @@ def split(schedule, xt, t, output, predicts="eps"):
     >>> [part.round(9).item() for part in parts]
     [3.0, 2.0]
     """
-    check_kind(predicts)
+    check.choice("predicts", predicts, KINDS)
+    xt, output = check.alike(xt=xt, output=output)
     if predicts == "eps":
         return predict_x0(schedule, xt, t, output), output
     if predicts == "x0":
@@ -62,11 +70,76 @@ def split(schedule, xt, t, output, predicts="eps"):
 
 
 def _roots(schedule, t, images):
-    alpha_bar = at(schedule.alpha_bar, t, images)
+    alpha_bar = at(check.schedule(schedule).alpha_bar, t, images)
     return np.sqrt(alpha_bar), np.sqrt(1 - alpha_bar)
 
 
-def check_kind(predicts):
-    """Raise ValueError unless predicts is one of `KINDS`."""
-    if predicts not in KINDS:
-        raise ValueError(f"predicts is {predicts!r}, expected one of {list(KINDS)}")
+def limited(schedule, xt, t, x0_hat, eps_hat, clip):
+    """Return (x0_hat, eps_hat), the first limited to [-clip, clip], unless it is None.
+
+    eps_hat is then computed from it anew, so that both still make x_t.
+
+    >>> from nanodiff.schedule import linear
+    >>> x = np.array([[9.0]])
+    >>> x0_hat, eps_hat = limited(linear(100), x, 60, 30 * x, -x, 1.0)
+    >>> x0_hat.item(), round(eps_hat.item(), 4)
+    (1.0, 8.9519)
+    """
+    if check.clip(clip) is None:
+        return x0_hat, eps_hat
+    x0_hat = np.clip(check.array("x0_hat", x0_hat), -clip, clip)
+    return x0_hat, predict_eps(schedule, xt, t, x0_hat)
+
+
+def ask(model, schedule, xt, t, predicts="eps", clip=None):
+    """Return (x0_hat, eps_hat) of what model(xt, t) says, limited if clip is given.
+
+    The model is shown a copy of xt, and its output is copied: it may write to the one,
+    and write its next output over the other. Raises ValueError as `split` does, so also
+    for an output of another shape than xt.
+
+    >>> from nanodiff.schedule import linear
+    >>> x0_hat, eps_hat = ask(lambda xt, t: 0 * xt, linear(100), np.ones((1, 1)), 60)
+    >>> x0_hat.round(3).item(), eps_hat.item()
+    (6.595, 0.0)
+    """
+    xt = check.array("xt", xt, ("N", ...))
+    output = check.function("model", model)(xt.copy(), t)
+    output = check.array("output", output).copy()
+    x0_hat, eps_hat = split(schedule, xt, t, output, predicts)
+    return limited(schedule, xt, t, x0_hat, eps_hat, clip)
+
+
+def begin(model, schedule, xT, times, predicts, clip):
+    """Check what every sampler takes before it starts, and return a copy of xT.
+
+    times: as the sampler visits them. Raises ValueError if one does not fit. Without a
+    clip it warns where an error of eps_hat grows out of bounds: over 300 times in
+    x0_hat (1 / sqrt(alpha_bar_t)), and over 20 times in the step from t to s
+    (sqrt(alpha_bar_s / alpha_bar_t)), as in the first step of a cosine schedule.
+    """
+    check.function("model", model)
+    check.choice("predicts", predicts, KINDS)
+    clip, xT = check.clip(clip), check.array("xT", xT, ("N", ...))
+    if predicts == "eps":
+        times = check.integers("times", times, 0, check.schedule(schedule).T)
+        alpha_bar = schedule.alpha_bar[times]
+        if alpha_bar[0] == 0:
+            raise ValueError(
+                f"alpha_bar is 0 at t = {times[0]}: expected a model of x0 or v there"
+            )
+        _warn(alpha_bar, times, clip)
+    return xT.copy()
+
+
+def _warn(alpha_bar, times, clip):
+    growth = np.sqrt(alpha_bar[1:] / alpha_bar[:-1])
+    i = growth.argmax()
+    faint = alpha_bar[i] ** -0.5
+    if clip is None and growth[i] > LEAP and faint > FAINT:
+        warnings.warn(
+            f"an error of eps_hat at t = {times[i]} is {faint:.0f} times as large in "
+            f"x0_hat, and {growth[i]:.0f} times in x_t at t = {times[i + 1]}: pass "
+            f"clip=1.0, or use a model of v or x0",
+            stacklevel=4,
+        )

@@ -9,6 +9,7 @@ Dhariwal 2021, arXiv 2102.09672, section 4.
 
 import numpy as np
 
+from nanodiff import check
 from nanodiff.ddim import falling
 from nanodiff.schedule import Schedule
 
@@ -17,7 +18,8 @@ def respace(model, schedule, steps):
     """Return (model, schedule) in which 1..S stand for the times that `steps` visits.
 
     model: any callable (xt, t). steps: how many, or the times themselves, as for
-    `ddim.sample`. Raises ValueError if they do not fall strictly from at most T to 0.
+    `ddim.sample`. Raises ValueError if they do not fall strictly from at most T to 0,
+    and the model for an i outside 1..S.
 
     >>> from nanodiff.schedule import linear
     >>> told = lambda xt, t: t
@@ -27,7 +29,12 @@ def respace(model, schedule, steps):
     >>> bool(np.isclose(short.alpha_bar[3], linear(1000).alpha_bar[750]))
     True
     """
-    times = np.array(falling(steps, schedule.T)[::-1])
+    times = np.array(falling(steps, check.schedule(schedule).T)[::-1])
     alpha_bar = schedule.alpha_bar[times]
     short = Schedule(1 - alpha_bar[1:] / alpha_bar[:-1])
-    return lambda xt, i: model(xt, times[i]), short
+
+    def respaced(xt, i):
+        check.function("model", model)
+        return model(xt, times[check.integers("i", i, 1, short.T, np.shape(i))])
+
+    return respaced, short

@@ -18,6 +18,8 @@ import warnings
 
 import numpy as np
 
+from nanodiff import check
+
 VISIBLE = 2e-3  # alpha_bar above this at T leaves a signal that the eye can see
 
 
@@ -25,7 +27,8 @@ class Schedule:
     """A noise schedule: beta, which is chosen, and the tables that follow from it.
 
     beta: the T values for t = 1..T, each inside (0, 1), the last may be 1; or the whole
-    table of T + 1 values that starts with 0. Raises ValueError otherwise. Warns if
+    table of T + 1 values that starts with 0. Raises ValueError otherwise, and where
+    alpha or alpha_bar leaves the range of float64: it may be 0 at T only. Warns if
     alpha_bar[T] is over 0.002: then x_T still holds signal in training, but a sampler
     starts from noise without any.
 
@@ -42,7 +45,7 @@ class Schedule:
     """
 
     def __init__(self, beta):
-        beta = np.array(beta, np.float64)
+        beta = np.array(check.reals("beta", beta))
         if beta.ndim != 1 or beta.size == 0:
             raise ValueError(f"beta has shape {beta.shape}, expected (T,) with T >= 1")
         if beta[0] != 0:
@@ -57,6 +60,7 @@ class Schedule:
         self.T = beta.size - 1
         self.beta, self.alpha = beta, 1 - beta
         self.alpha_bar = np.cumprod(self.alpha)
+        self._check_range()
         noise = 1 - self.alpha_bar
         with np.errstate(divide="ignore"):
             self.snr = self.alpha_bar / noise
@@ -71,6 +75,21 @@ class Schedule:
                 stacklevel=2,
             )
 
+    def _check_range(self):
+        """Raise ValueError if a step is too small, or too many are too large."""
+        if not (self.alpha[1:] < 1).all():
+            small = self.beta[1:][self.alpha[1:] == 1][0]
+            raise ValueError(
+                f"beta holds {small}, expected above 1.1e-16: 1 - beta is 1"
+            )
+        least = np.finfo(np.float64).tiny
+        lost = np.flatnonzero(self.alpha_bar[: self.T + (self.alpha[-1] > 0)] < least)
+        if lost.size:
+            raise ValueError(
+                f"beta makes alpha_bar {self.alpha_bar[lost[0]]:.2g} at t = {lost[0]}, "
+                f"expected at least {least:.2g}: fewer steps, or smaller betas"
+            )
+
 
 def linear(T):
     """Return the linear schedule, beta from 0.1 / T to 20 / T.
@@ -82,7 +101,7 @@ def linear(T):
     >>> float(linear(1000).beta[1000])
     0.02
     """
-    _check_T(T)
+    T = check.integer("T", T, 1)
     if T <= 20:
         raise ValueError(f"T is {T}, expected more than 20: beta_T = 20 / T reaches 1")
     return Schedule(np.linspace(1e-4, 0.02, T) * (1000 / T))
@@ -98,10 +117,7 @@ def cosine(T, offset=0.008):
     >>> cosine(4).alpha_bar.round(3).tolist()
     [1.0, 0.847, 0.494, 0.144, 0.0]
     """
-    _check_T(T)
-    _check_numbers(offset=offset)
-    if not 0 <= offset <= 1:
-        raise ValueError(f"offset is {offset}, expected 0..1")
+    T, offset = check.integer("T", T, 1), check.number("offset", offset, 0, 1)
     time = np.arange(T + 1) / T
     alpha_bar = np.cos(np.pi / 2 * (time + offset) / (1 + offset)) ** 2
     return Schedule(np.minimum(1 - alpha_bar[1:] / alpha_bar[:-1], 0.999))
@@ -121,7 +137,7 @@ def quadratic(T):
     ...     quadratic(1000).beta[[1, 1000]].round(6).tolist()
     [0.00085, 0.012]
     """
-    _check_T(T)
+    T = check.integer("T", T, 1)
     if T <= 12:
         raise ValueError(f"T is {T}, expected more than 12: beta_T = 12 / T reaches 1")
     return Schedule(np.linspace(0.00085**0.5, 0.012**0.5, T) ** 2 * (1000 / T))
@@ -138,8 +154,8 @@ def sigmoid(T, start=-3.0, end=3.0):
     >>> sigmoid(4).alpha_bar.round(3).tolist()
     [1.0, 0.851, 0.5, 0.149, 0.0]
     """
-    _check_T(T)
-    _check_numbers(start=start, end=end)
+    T, _ = check.integer("T", T, 1), check.number("start", start)
+    check.number("end", end)
     if not start < end:
         raise ValueError(f"start is {start}, expected below end, which is {end}")
     with np.errstate(over="ignore"):  # exp may be infinite: the curve is 0 there
@@ -158,11 +174,13 @@ def zero_terminal(schedule):
 
     sqrt(alpha_bar) is shifted by its last value and stretched to start where it did:
     Lin et al. 2023, arXiv 2305.08891, Algorithm 1. At T, where x_T = eps, a model of
-    eps gives no x0_hat: use a model of v or x0.
+    eps gives no x0_hat: use a model of v or x0. Raises ValueError for T = 1.
 
     >>> zero_terminal(linear(100)).alpha_bar[[1, 100]].round(6).tolist()
     [0.999, 0.0]
     """
+    if check.schedule(schedule).T < 2:
+        raise ValueError("schedule has T = 1, expected at least 2")
     root = np.sqrt(schedule.alpha_bar)
     first, last = root[1], root[-1]
     scaled = (root - last) * (first / (first - last))
@@ -184,8 +202,7 @@ def named(name, T, **parameters):
     >>> named("cosine", 50, offset=0.02).T
     50
     """
-    if name not in NAMED:
-        raise ValueError(f"schedule is {name!r}, expected one of {list(NAMED)}")
+    name = check.choice("schedule", name, NAMED)
     _, *known = inspect.signature(NAMED[name]).parameters
     for parameter in parameters.keys() - known:
         raise ValueError(
@@ -204,8 +221,8 @@ def q_sample(schedule, x0, t, eps):
     >>> q_sample(linear(100), np.ones((2, 3)), 0, np.zeros((2, 3))).tolist()
     [[1.0, 1.0, 1.0], [1.0, 1.0, 1.0]]
     """
-    check_shapes(x0=x0, eps=eps)
-    alpha_bar = at(schedule.alpha_bar, t, x0)
+    x0, eps = check.alike(x0=x0, eps=eps)
+    alpha_bar = at(check.schedule(schedule).alpha_bar, t, x0)
     return times(np.sqrt(alpha_bar), x0) + times(np.sqrt(1 - alpha_bar), eps)
 
 
@@ -220,8 +237,8 @@ def predict_x0(schedule, xt, t, eps_hat):
     >>> predict_x0(schedule, q_sample(schedule, x0, 60, eps), 60, eps).round(9).tolist()
     [[2.0, 3.0]]
     """
-    check_shapes(xt=xt, eps_hat=eps_hat)
-    alpha_bar = at(schedule.alpha_bar, t, xt)
+    xt, eps_hat = check.alike(xt=xt, eps_hat=eps_hat)
+    alpha_bar = at(check.schedule(schedule).alpha_bar, t, xt)
     if np.any(alpha_bar == 0):
         raise ValueError(
             f"alpha_bar is 0 at t = {t}: expected a model of x0 or v there"
@@ -239,8 +256,8 @@ def predict_eps(schedule, xt, t, x0_hat):
     >>> predict_eps(linear(100), np.zeros((1, 1)), 60, np.zeros((1, 1))).tolist()
     [[0.0]]
     """
-    check_shapes(xt=xt, x0_hat=x0_hat)
-    alpha_bar = at(schedule.alpha_bar, t, xt, first=1)
+    xt, x0_hat = check.alike(xt=xt, x0_hat=x0_hat)
+    alpha_bar = at(check.schedule(schedule).alpha_bar, t, xt, first=1)
     noise = xt - times(np.sqrt(alpha_bar), x0_hat)
     return times(1 / np.sqrt(1 - alpha_bar), noise)
 
@@ -257,7 +274,8 @@ def posterior(schedule, x0, xt, t):
     >>> [round(v.item(), 9) for v in posterior(linear(100), x0, xt, 1)]
     [5.0, 0.0]
     """
-    check_shapes(x0=x0, xt=xt)
+    x0, xt = check.alike(x0=x0, xt=xt)
+    schedule = check.schedule(schedule)
     beta, alpha = at(schedule.beta, t, xt, first=1), at(schedule.alpha, t, xt)
     alpha_bar = at(schedule.alpha_bar, t, xt)
     alpha_bar_prev = at(schedule.alpha_bar, np.asarray(t) - 1, xt)
@@ -267,22 +285,28 @@ def posterior(schedule, x0, xt, t):
     return mu_tilde, at(schedule.beta_tilde, t, xt)
 
 
-def at(table, t, images, first=0):
+def at(table, t, images, first=0, name="t"):
     """Return table[t], shaped to multiply each of the images by its own value.
 
-    Raises ValueError if t is not an int or (N,) integers in first..T.
+    name: of t, for messages. Raises ValueError if t is not an int or (N,) integers in
+    first..T.
 
     >>> at(np.arange(5.0), np.array([1, 3]), np.zeros((2, 1, 8, 8))).shape
     (2, 1, 1, 1)
     """
-    t, T = np.asarray(t), table.size - 1
+    table = check.array("table", table, ("T + 1",))
+    images = check.array("images", images)
+    check.integer("first", first, 0)
+    t, T = check.as_array(name, t, "an integer, or one an image"), table.size - 1
     if t.shape not in ((), images.shape[:1]):
-        raise ValueError(f"t has shape {t.shape}, expected () or {images.shape[:1]}")
+        raise ValueError(
+            f"{name} has shape {t.shape}, expected () or {images.shape[:1]}"
+        )
     if not np.issubdtype(t.dtype, np.integer):
-        raise ValueError(f"t has dtype {t.dtype}, expected integers")
+        raise ValueError(f"{name} has dtype {t.dtype}, expected integers")
     if ((t < first) | (t > T)).any():
         value = t[(t < first) | (t > T)].flat[0]
-        raise ValueError(f"t is {value}, expected {first}..{T}")
+        raise ValueError(f"{name} is {value}, expected {first}..{T}")
     return table[t].reshape(t.shape + (1,) * (images.ndim - 1))
 
 
@@ -292,26 +316,12 @@ def times(coefficient, images):
     >>> times(np.float64(2), np.ones(3, np.float32)).dtype
     dtype('float32')
     """
-    return np.asarray(coefficient).astype(images.dtype) * images
-
-
-def _check_T(T):
-    if not isinstance(T, int | np.integer) or T < 1:
-        raise ValueError(f"T is {T!r}, expected an integer of at least 1")
-
-
-def _check_numbers(**parameters):
-    for name, value in parameters.items():
-        number = isinstance(value, int | float | np.integer | np.floating)
-        if not number or not np.isfinite(value):
-            raise ValueError(f"{name} is {value!r}, expected a finite number")
-
-
-def check_shapes(**arrays):
-    """Raise ValueError unless two named arrays are floats of one shape."""
-    (first, a), (second, b) = arrays.items()
-    for name, array in arrays.items():
-        if not np.issubdtype(array.dtype, np.floating):
-            raise ValueError(f"{name} has dtype {array.dtype}, expected floats")
-    if a.shape != b.shape:
-        raise ValueError(f"{second} has shape {b.shape}, expected {first}'s {a.shape}")
+    images = check.array("images", images)
+    coefficient = check.reals("coefficient", coefficient).astype(images.dtype)
+    try:
+        product = coefficient * images
+    except ValueError:  # shapes that do not fit each other
+        product = coefficient
+    if product.shape != images.shape:
+        check.refuse("coefficient", coefficient, "one value, or one for each image")
+    return product

@@ -15,7 +15,9 @@ import threading
 
 import numpy as np
 
-from nanodiff.prediction import split
+from nanodiff import check
+from nanodiff.prediction import KINDS, split
+from nanodiff.schedule import at
 
 
 class WithLastGuess:
@@ -46,19 +48,25 @@ class WithLastGuess:
     """
 
     def __init__(self, network, schedule, predicts="eps"):
-        self.network, self.schedule, self.predicts = network, schedule, predicts
+        self.network = check.function("network", network, "a function of xt, t, ...")
+        self.schedule = check.schedule(schedule)
+        self.predicts = check.choice("predicts", predicts, KINDS)
         self.memory = threading.local()
 
     def __call__(self, xt, t, context=None):
+        xt = check.array("xt", xt, ("N", ...))
+        if context is not None:
+            context = check.as_array("context", context, "an array (N, features)")
         x0_hat = self._last_guess(xt, t, context)
         output = self.network(xt, t, context, x0_hat)
         x0_hat, _ = split(self.schedule, xt, t, output, self.predicts)
-        self.memory.last = x0_hat, np.copy(t), np.copy(context)
+        self.memory.last = x0_hat.copy(), np.copy(t), np.copy(context)
         return output
 
     def _last_guess(self, xt, t, context):
         """The x0_hat of the call before, or None if this one begins a run."""
         x0_hat, before, of = vars(self.memory).pop("last", (None, None, None))
+        at(self.schedule.alpha_bar, t, xt)  # or ValueError, which ends the run
         if x0_hat is None or (x0_hat.shape, x0_hat.dtype) != (xt.shape, xt.dtype):
             return None
         return x0_hat if np.all(t < before) and np.array_equal(context, of) else None
@@ -76,8 +84,10 @@ class WithFirstGuess:
     """
 
     def __init__(self, network, schedule, predicts, rng):
-        self.network, self.schedule, self.predicts = network, schedule, predicts
-        self.rng = rng
+        self.network = check.thing("network", network, "a network", "forward")
+        self.schedule = check.schedule(schedule)
+        self.predicts = check.choice("predicts", predicts, KINDS)
+        self.rng = check.generator("rng", rng, "random")
 
     def forward(self, xt, t, context=None):
         """Return the network's output, after a look at its first guess or without."""
@@ -85,6 +95,7 @@ class WithFirstGuess:
         if self.rng.random() < 0.5:
             guess = self.network.forward(xt, t, context)
             x0_hat, _ = split(self.schedule, xt, t, guess, self.predicts)
+            x0_hat = x0_hat.copy()  # the network may write its output over the guess
         return self.network.forward(xt, t, context, x0_hat)
 
     def backward(self, dy):

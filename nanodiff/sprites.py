@@ -19,7 +19,7 @@ All drawings and colours are our own.
 
 import numpy as np
 
-from nanodiff import sprite_parts
+from nanodiff import check, sprite_parts
 
 CLASSES = ("hero", "non-hero", "food", "spell", "side-facing")
 DIP = 0.35  # eyes are darker by 0.64 or more, and no thing looks so by over 0.22
@@ -89,11 +89,9 @@ def sprites(n, rng, label=None):
     >>> images.shape, images.dtype.name, [CLASSES[label] for label in labels]
     ((3, 3, 16, 16), 'float32', ['food', 'food', 'food'])
     """
-    whole = int, np.integer
-    if not isinstance(n, whole) or n < 1:
-        raise ValueError(f"n is {n!r}, expected an integer from 1 up")
-    if label is not None and not (isinstance(label, whole) and 0 <= label < 5):
-        raise ValueError(f"label is {label!r}, expected None or 0..4")
+    n = check.integer("n", n, 1)
+    check.generator("rng", rng, "integers", "random", "choice")
+    label = None if label is None else check.integer("label", label, 0, 4)
     labels = rng.integers(5, size=n) if label is None else np.full(n, label)
     pixels = np.stack([PAINTERS[i](rng) for i in labels]).transpose(0, 3, 1, 2)
     images = pixels.astype(np.float32) * np.float32(2 / 255) - np.float32(1)
@@ -103,17 +101,14 @@ def sprites(n, rng, label=None):
 def read(images):
     """Return the class of each image, (n,) int64, by the rule at the top of this file.
 
-    images: (n, 3, 16, 16), perhaps noisy; what exceeds [-1, 1] is clipped first. Any
-    other shape raises ValueError.
+    images: (n, 3, 16, 16), perhaps noisy; what exceeds [-1, 1] is clipped first. Raises
+    ValueError for any other shape, and says how many values are NaN or infinite.
 
     >>> images, labels = sprites(100, np.random.default_rng(0))
     >>> bool((read(images) == labels).all())
     True
     """
-    if np.ndim(images) != 4 or np.shape(images)[1:] != (3, 16, 16):
-        raise ValueError(
-            f"images has shape {np.shape(images)}, expected (n, 3, 16, 16)"
-        )
+    images = check.finite("images", check.array("images", images, ("n", 3, 16, 16)))
     images = np.clip(images, -1, 1)
     front, side = _eyes(images)
     red, _, blue = images[:, :, 6:8, 7:9].mean((2, 3)).T

@@ -8,6 +8,7 @@ Shapes: points x0, xt (N, 2), of about unit size; t an int or (N,).
 
 import numpy as np
 
+from nanodiff import check
 from nanodiff.layers import Layer, Linear, SiLU
 from nanodiff.unet import time_features
 
@@ -24,25 +25,27 @@ def centres(name):
     >>> means.shape, std
     ((8, 2), 0.08)
     """
+    check.choice("name", name, SETS)
     if name == "ring":
         return _circle(2 * np.pi * np.arange(8) / 8), 0.08
     if name == "spiral":  # the root: as many for each length of the line
         radius = np.sqrt((np.arange(400) + 0.5) / 400)
         return radius[:, None] * _circle(4 * np.pi * radius), 0.03
-    if name == "moons":
-        half = _circle(np.pi * (np.arange(100) + 0.5) / 100)
-        upper = (half + [-0.5, -0.25]) / 1.5
-        return np.concatenate([upper, -upper]), 0.05
-    raise ValueError(f"name is {name!r}, expected one of {SETS}")
+    half = _circle(np.pi * (np.arange(100) + 0.5) / 100)  # moons
+    upper = (half + [-0.5, -0.25]) / 1.5
+    return np.concatenate([upper, -upper]), 0.05
 
 
 def points(name, n, rng):
     """Return n points of a set, (n, 2) float32; names as in `centres`.
 
+    Raises ValueError for another name, or an n below 1.
+
     >>> points("moons", 5, np.random.default_rng(0)).shape
     (5, 2)
     """
-    means, std = centres(name)
+    (means, std), n = centres(name), check.integer("n", n, 1)
+    check.generator("rng", rng, "integers", "standard_normal")
     means = means[rng.integers(len(means), size=n)]
     return (means + std * rng.standard_normal((n, 2))).astype(np.float32)
 
@@ -57,7 +60,8 @@ class MLP(Layer):
     The waves are xt itself, and sin and cos of it at rising frequencies, so that fine
     detail needs no steep weights (Tancik et al. 2020, arXiv 2006.10739). It has the
     interface of the UNet, so `train` and the samplers take it as well; like the UNet it
-    starts by predicting zero. Raises ValueError if it is given a context.
+    starts by predicting zero. Raises ValueError if it is given a context, if xt, t or
+    d_eps does not fit, or if time_size is odd.
 
     >>> mlp = MLP(rng=np.random.default_rng(0))
     >>> mlp(np.ones((3, 2), np.float32), 5).tolist()
@@ -67,7 +71,8 @@ class MLP(Layer):
     frequency = np.pi / 2 * 2.0 ** np.arange(4)
 
     def __init__(self, width=128, time_size=32, *, rng):
-        self.time_size = time_size
+        self.time_size = time_size = check.even("time_size", time_size)
+        width = check.integer("width", width, 1)
         self.l1 = Linear(2 + 4 * len(self.frequency) + time_size, width, rng=rng)
         self.act1 = SiLU()
         self.l2 = Linear(width, width, rng=rng)
@@ -80,8 +85,10 @@ class MLP(Layer):
     def forward(self, xt, t, context=None):  # (N, 2), () or (N,) -> (N, 2)
         if context is not None:
             raise ValueError("context is given, expected None: an MLP takes none")
+        xt = check.array("xt", xt, ("N", 2), self.l1.w.dtype)
+        t = check.times("t", t, len(xt))
         angle = (xt[:, :, None] * self.frequency.astype(xt.dtype)).reshape(len(xt), -1)
-        features = time_features(np.broadcast_to(t, len(xt)), self.time_size, xt.dtype)
+        features = time_features(t, self.time_size, xt.dtype)
         sin, cos = np.sin(angle), np.cos(angle)
         self.cache = sin, cos
         h = self.l1(np.concatenate([xt, sin, cos, features], axis=1))
@@ -91,6 +98,7 @@ class MLP(Layer):
 
     def backward(self, d_eps):  # (N, 2) -> (N, 2)
         sin, cos = self.cache
+        d_eps = check.array("d_eps", d_eps, (len(sin), 2), sin.dtype)
         dh = self.act3.backward(self.l4.backward(d_eps))
         dh = self.act2.backward(self.l3.backward(dh))
         dh = self.l1.backward(self.act1.backward(self.l2.backward(dh)))

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from nanodiff import check
 from nanodiff.optim import OPTIMIZERS, clip_gradients, learning_rate
 from nanodiff.prediction import KINDS, target
 from nanodiff.schedule import q_sample
@@ -31,7 +32,8 @@ class Recipe:
     focus all, are uniform in 1..T. optimizer: one of `optim.OPTIMIZERS`, which a `Run`
     makes; `train` itself takes the one it is given.
 
-    Raises ValueError if a value is out of its range.
+    Values are kept as Python's own, whatever the width of NumPy's. Raises ValueError if
+    one is out of its range.
     """
 
     steps: int = 1500
@@ -45,30 +47,38 @@ class Recipe:
     optimizer: str = "adam"
 
     def __post_init__(self):
-        for name in ("steps", "batch", "lr", "max_norm"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} is {getattr(self, name)}, expected above 0")
-        if not 0 <= self.warmup < self.steps:
-            raise ValueError(
-                f"warmup is {self.warmup}, expected 0..steps - 1 = 0..{self.steps - 1}"
-            )
-        if not 0 <= self.drop <= 1:
-            raise ValueError(f"drop is {self.drop}, expected 0..1")
-        if self.predicts not in KINDS:
-            raise ValueError(f"predicts is {self.predicts!r}, expected one of {KINDS}")
-        if self.optimizer not in OPTIMIZERS:
-            raise ValueError(
-                f"optimizer is {self.optimizer!r}, expected one of {list(OPTIMIZERS)}"
-            )
-        if self.focus is not None:
-            object.__setattr__(self, "focus", tuple(self.focus))  # JSON made it a list
-            share, *times = self.focus
-            whole = [isinstance(t, int) for t in times] == [True, True]
-            if not (whole and 0 <= share <= 1 <= times[0] <= times[1]):
-                raise ValueError(
-                    f"focus is {self.focus}, expected (share, first, last) with "
-                    f"0 <= share <= 1 and integers 1 <= first <= last"
-                )
+        steps = check.integer("steps", self.steps, 1)
+        self._keep(
+            steps=steps,
+            batch=check.integer("batch", self.batch, 1),
+            lr=check.number("lr", self.lr, above=0),
+            warmup=check.integer("warmup", self.warmup, 0, steps - 1, "steps - 1"),
+            drop=check.number("drop", self.drop, 0, 1),
+            max_norm=check.number("max_norm", self.max_norm, above=0),
+            predicts=check.choice("predicts", self.predicts, KINDS),
+            optimizer=check.choice("optimizer", self.optimizer, OPTIMIZERS),
+            focus=None if self.focus is None else _focus(self.focus),
+        )
+
+    def _keep(self, **values):
+        for name, value in values.items():
+            object.__setattr__(self, name, value)  # the class is frozen
+
+
+def _focus(focus):
+    """(share, first, last) as Python's own numbers."""
+    focus = focus.tolist() if isinstance(focus, np.ndarray) else focus
+    if isinstance(focus, list | tuple) and len(focus) == 3:
+        try:
+            share = check.number("share", focus[0], 0, 1)
+            first = check.integer("first", focus[1], 1)
+            return share, first, check.integer("last", focus[2], first)
+        except ValueError:
+            pass
+    return check.refuse(
+        "focus", focus, "(share, first, last) with 0 <= share <= 1 and integers 1 <= "
+        "first <= last"
+    )  # fmt: skip
 
 
 def train(model, schedule, images, context, recipe, *, rng, optimizer, ema, first=0):
@@ -82,18 +92,36 @@ def train(model, schedule, images, context, recipe, *, rng, optimizer, ema, firs
     What rng, optimizer, ema and the model hold after step k is all that step k + 1
     depends on: a run may stop there and go on with first = k + 1, bit for bit.
 
-    Raises ValueError if images and context differ in number or the recipe's focus is
-    not within 1..T, and FloatingPointError, before any weight has changed, if the loss
+    Raises ValueError, at once, if images and context differ in number, the recipe's
+    focus is not within 1..T or anything else does not fit; later, before any weight has
+    changed, if the output has not the shape of x0, and FloatingPointError if the loss
     or a gradient is not finite.
     """
-    if context is not None and len(context) != len(images):
-        raise ValueError(f"context has {len(context)} rows, expected {len(images)}")
+    images = check.array("images", images, ("n", ...))
+    schedule, images = check.schedule(schedule), check.finite("images", images)
+    if context is not None:
+        context = check.finite("context", check.context("context", context, "n"))
+        if len(context) != len(images):
+            raise ValueError(f"context has {len(context)} rows, expected {len(images)}")
+    check.thing("recipe", recipe, "a Recipe", "steps", "batch", "focus", "predicts")
     if recipe.focus is not None and recipe.focus[2] > schedule.T:
         raise ValueError(f"focus is {recipe.focus}, expected times in 1..{schedule.T}")
+    check.network(model)
+    check.generator("rng", rng, "integers", "standard_normal", "random")
+    check.thing("optimizer", optimizer, "an optimiser, such as Adam", "step")
+    check.thing("ema", ema, "an EMA", "update")
+    first = check.integer("first", first, 0)
+    return _train(
+        model, schedule, images, context, recipe, rng, optimizer, ema, first
+    )  # fmt: skip
+
+
+def _train(model, schedule, images, context, recipe, rng, optimizer, ema, first):
     grads = model.named_grads()
     for step in range(first, recipe.steps):
         x0, t, eps, given = _batch(images, context, schedule.T, recipe, rng)
         output = model.forward(q_sample(schedule, x0, t, eps), t, given)
+        output = check.array("output", output, x0.shape)
         error = output - target(schedule, x0, t, eps, recipe.predicts)
         loss = float(np.mean(error * error))
         model.backward(_gradient(error))

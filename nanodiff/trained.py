@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from nanodiff import checkpoint, files
+from nanodiff import check, checkpoint, files
 from nanodiff.evaluate import Judge
-from nanodiff.prediction import split
+from nanodiff.prediction import KINDS, split
 from nanodiff.schedule import Schedule, named
 from nanodiff.self_conditioning import WithLastGuess
 from nanodiff.unet import UNet
@@ -33,6 +33,8 @@ class EpsUNet(UNet):
     """
 
     def __init__(self, schedule, predicts, **config):
+        check.schedule(schedule)
+        check.choice("predicts", predicts, KINDS)
         super().__init__(**config, rng=np.random.default_rng(0))
         self.schedule, self.predicts = schedule, predicts
 

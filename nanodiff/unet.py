@@ -18,6 +18,7 @@ import itertools
 
 import numpy as np
 
+from nanodiff import check
 from nanodiff.engine import turn
 from nanodiff.layers import Conv2d, Downsample, GroupNorm, Layer, Linear, SiLU, Upsample
 
@@ -27,16 +28,19 @@ def time_features(t, size, dtype=np.float32):
 
     features[n, i] = cos(t[n] w_i), then sin(t[n] w_i), w_i = 10000^(-2 i / size)
     (Vaswani et al. 2017, arXiv 1706.03762, section 3.5). Neighbouring times get similar
-    features, distant ones different features.
+    features, distant ones different features. Raises ValueError unless t is (N,)
+    numbers and size is even.
 
     >>> time_features(np.array([0, 3]), 4).shape
     (2, 4)
     >>> time_features(np.array([0]), 4)
     array([[1., 1., 0., 0.]], dtype=float32)
     """
+    size, t = check.even("size", size), check.reals("t", t, ("N",))
     frequency = 10_000.0 ** (-np.arange(size // 2) / (size // 2))
-    angle = np.asarray(t, np.float64)[:, None] * frequency
-    return np.concatenate([np.cos(angle), np.sin(angle)], axis=1).astype(dtype)
+    angle = t[:, None] * frequency
+    features = np.concatenate([np.cos(angle), np.sin(angle)], axis=1)
+    return features.astype(check.dtype("dtype", dtype))
 
 
 class Embedding(Layer):
@@ -46,6 +50,8 @@ class Embedding(Layer):
     """
 
     def __init__(self, features, context_features, *, rng):
+        features = check.even("features", features)
+        context_features = check.integer("context_features", context_features, 0)
         self.time1 = Linear(features, features, rng=rng)
         self.act1 = SiLU()
         self.time2 = Linear(features, features, rng=rng)
@@ -58,11 +64,14 @@ class Embedding(Layer):
         emb = self.time2(self.act1(self.time1(features)))
         self.cache = context is not None
         if context is not None:
+            size = self.context.w.shape[0] if hasattr(self, "context") else 0
+            context = check.array("context", context, (len(emb), size), emb.dtype)
             emb = emb + self.context(context)
         return self.act2(emb)
 
     def backward(self, demb):  # -> dcontext or None; t is a number, not a variable
-        demb = self.act2.backward(demb)
+        rows = self.time2.cache
+        demb = self.act2.backward(check.array("demb", demb, rows.shape, rows.dtype))
         self.time1.backward(self.act1.backward(self.time2.backward(demb)))
         if self.cache:
             return self.context.backward(demb)  # emb = time + context(context)
@@ -78,6 +87,11 @@ class ResBlock(Layer):
     """
 
     def __init__(self, c_in, c_out, features, groups, *, rng):
+        c_in, features = (
+            check.integer("c_in", c_in, 1),
+            check.even("features", features),
+        )
+        c_out = check.integer("c_out", c_out, 1)
         self.norm1 = GroupNorm(c_in, groups, silu=True)
         self.conv1 = Conv2d(c_in, c_out, rng=rng)
         self.modulate = Linear(features, 2 * c_out, rng=rng)
@@ -87,6 +101,9 @@ class ResBlock(Layer):
             self.skip = Conv2d(c_in, c_out, kernel=1, rng=rng)
 
     def forward(self, x, emb):  # (N, C_in, H, W), (N, features) -> (N, C_out, H, W)
+        w = self.conv1.w
+        x = check.array("x", x, ("N", w.shape[1], "H", "W"), w.dtype)
+        emb = check.array("emb", emb, (len(x), self.modulate.w.shape[0]), x.dtype)
         h = self.conv1(self.norm1(x))
         skip = self.skip(x) if hasattr(self, "skip") else x
         return self.conv2(self.norm2(h, self.modulate(emb)), skip)
@@ -142,7 +159,8 @@ class UNet(Layer):
     network can be given that, too. The last convolution starts at zero, so a new
     network says 0 and its first loss is the mean square of its target: mean(eps^2),
     mean(x0^2), or for v about alpha_bar + (1 - alpha_bar) mean(x0^2). Raises ValueError
-    if middle is not an integer above 0.
+    if one of them is no integer above 0 (context_features may be 0), features is odd,
+    or groups does not divide all channels.
 
     >>> unet = UNet(context_features=10, rng=np.random.default_rng(0))
     >>> sum(w.size for w in unet.named_params().values())
@@ -153,11 +171,18 @@ class UNet(Layer):
         self, image_channels=1, context_features=0, channels=(32, 64, 64), features=128,
         groups=8, middle=1, self_condition=False, *, rng,
     ):  # fmt: skip
-        if not isinstance(middle, int) or middle < 1:
-            raise ValueError(f"middle is {middle!r}, expected an integer above 0")
+        image_channels = check.integer("image_channels", image_channels, 1)
+        context_features = check.integer("context_features", context_features, 0)
+        channels = check.integers("channels", channels, 1).tolist()
+        features, groups = (
+            check.even("features", features),
+            check.integer("groups", groups, 1),
+        )
+        middle = check.integer("middle", middle, 1)
+        self_condition = check.flag("self_condition", self_condition)
         self.config = {
             "image_channels": image_channels, "context_features": context_features,
-            "channels": list(channels), "features": features, "groups": groups,
+            "channels": channels, "features": features, "groups": groups,
             "middle": middle, "self_condition": self_condition,
         }  # fmt: skip
         self.self_condition, sizes = self_condition, (features, groups)
@@ -205,6 +230,8 @@ class UNet(Layer):
     @turn
     def backward(self, d_eps):
         """Write all gradients from dL/deps_hat; return (dxt, dcontext or None)."""
+        like = self.conv_out.cache
+        d_eps = check.array("d_eps", d_eps, self.conv_out.size(like), like.dtype)
         dh, demb, dskips = self.norm_out.backward(self.conv_out.backward(d_eps)), 0, []
         for block in reversed(self.ups):  # the forward pass, read upward
             dh, dskip, de = block.backward(dh)
@@ -227,21 +254,31 @@ class UNet(Layer):
 
     def _checked(self, xt, t, context, x0_hat):
         """t as an (N,) array and the context, or ValueError."""
-        N, dtype = len(xt), self.conv_in.w.dtype
-        step = 2 ** len(self.downs)
+        xt, dtype = (
+            check.array("xt", xt, dtype=self.conv_in.w.dtype),
+            self.conv_in.w.dtype,
+        )
+        N, step, C = len(xt), 2 ** len(self.downs), self.config["image_channels"]
         if xt.ndim != 4 or xt.shape[2] % step or xt.shape[3] % step or 0 in xt.shape:
             raise ValueError(
                 f"xt has shape {xt.shape}, expected (N, C, H, W) with N > 0 and with "
                 f"H and W divisible by {step}"
             )
-        if np.shape(t) not in ((), (N,)):
-            raise ValueError(f"t has shape {np.shape(t)}, expected () or ({N},)")
+        check.array("xt", xt, (N, C, "H", "W"))
+        t = check.times("t", t, N)
         if context is not None:
-            context = np.asarray(context, dtype)
-            want = (N, self.config["context_features"])
-            if context.shape != want or not want[1]:
-                raise ValueError(f"context has shape {context.shape}, expected {want}")
-        want = xt.shape if self.self_condition else "None without self_condition"
-        if x0_hat is not None and x0_hat.shape != want:
-            raise ValueError(f"x0_hat has shape {x0_hat.shape}, expected {want}")
-        return np.broadcast_to(t, (N,)), context
+            size = self.config["context_features"]
+            if not size:
+                raise ValueError(
+                    f"context has shape {np.shape(context)}, expected None: "
+                    f"context_features is 0"
+                )
+            context = check.context("context", context, N, size).astype(dtype)
+        if x0_hat is not None and not self.self_condition:
+            raise ValueError(
+                f"x0_hat has shape {np.shape(x0_hat)}, expected None without "
+                f"self_condition"
+            )
+        if x0_hat is not None:
+            check.array("x0_hat", x0_hat, xt.shape, dtype)
+        return t, context

@@ -6,13 +6,14 @@ place and then renamed.
 
 import io
 import tempfile
+import types
 from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
-from nanodiff import files
+from nanodiff import check, files
 
 
 def folder(path):
@@ -25,7 +26,7 @@ def folder(path):
         ...
     ValueError: out is ..., expected a folder that can be written to
     """
-    path = Path(path)
+    path = Path(check.path("path", path))
     try:
         path.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path):
@@ -39,11 +40,17 @@ def sheet(images, columns, scale=2):
     """Return one uint8 picture of all images, row by row, each pixel scale x scale.
 
     Values are mapped from [-1, 1] to 0..255 with the same scale for all, and clipped,
-    so that saturation shows. Raises ValueError if the last row would not be full.
+    so that saturation shows. Raises ValueError if the last row would not be full, and
+    says how many values are NaN or infinite, if any are.
 
     >>> sheet(np.zeros((6, 1, 28, 28)), columns=3).shape
     (120, 180)
     """
+    images = check.finite("images", check.array("images", images, ("n", "C", "H", "W")))
+    columns, scale = (
+        check.integer("columns", columns, 1),
+        check.integer("scale", scale, 1),
+    )
     n, C, H, W = images.shape
     if C not in (1, 3) or n % columns:
         raise ValueError(
@@ -60,7 +67,9 @@ def sheet(images, columns, scale=2):
 
 def save_sheet(path, images, columns, scale=2):
     """Write a sheet of images as a PNG."""
-    _write(path, lambda part: Image.fromarray(sheet(images, columns, scale)).save(part))
+    _check_picture(path)
+    picture = Image.fromarray(sheet(images, columns, scale))
+    _write(path, picture.save)
 
 
 def save_film(path, frames, columns, scale=1, hold=2.0):
@@ -68,7 +77,12 @@ def save_film(path, frames, columns, scale=1, hold=2.0):
 
     Sixty-four colours: noise does not compress, and a film should not weigh megabytes.
     """
-    sheets = (sheet(images, columns, scale) for images in frames)
+    _check_picture(path, ".gif")
+    hold = check.number("hold", hold, 0, 600)
+    frames = _some("frames", frames)
+    for images in frames:
+        check.array("frames", images, ("n", "C", "H", "W"))
+    sheets = [sheet(images, columns, scale) for images in frames]
     pictures = [Image.fromarray(pixels).quantize(64) for pixels in sheets]
     each = 4000 // len(pictures)  # milliseconds
     durations = [each] * (len(pictures) - 1) + [int(1000 * hold)]
@@ -82,6 +96,8 @@ def save_film(path, frames, columns, scale=1, hold=2.0):
 
 def save_loss(path, losses):
     """Write the loss curve as a PNG: each step, and the mean of its last hundred."""
+    _check_picture(path)
+    losses = check.series("losses", losses)
     figure = Figure(figsize=(6, 3.5), layout="constrained")
     axes = figure.subplots()
     axes.semilogy(losses, color="0.8", linewidth=0.5, label="a batch")
@@ -101,6 +117,10 @@ def _write(path, save):
 
 def save_points(path, sets):
     """Write a PNG of points above samples: sets is {name: (points, samples)}."""
+    _check_picture(path)
+    for name, pair in check.entries("sets", sets):
+        for points in _some("sets", pair, 2):
+            check.series(f"sets[{name!r}]", points, ("n", 2))
     figure = Figure(figsize=(2.6 * len(sets), 5.4), layout="constrained")
     grid = figure.subplots(2, len(sets), squeeze=False, sharex=True, sharey=True)
     for column, (name, pair) in enumerate(sets.items()):
@@ -115,13 +135,17 @@ def save_points(path, sets):
 
 def save_fields(path, learned, exact, times):
     """Write a PNG of two models' directions -eps_hat in the plane, a column a time."""
+    _check_picture(path)
+    check.function("learned", learned)
+    check.function("exact", exact)
+    times = check.integers("times", times, 1).tolist()
     figure = Figure(figsize=(2.6 * len(times), 5.4), layout="constrained")
     grid = figure.subplots(2, len(times), squeeze=False, sharex=True, sharey=True)
     line = np.linspace(-2, 2, 19, dtype=np.float32)
     at = np.stack(np.meshgrid(line, line), axis=-1).reshape(-1, 2)
     for row, (name, model) in enumerate((("learned", learned), ("exact", exact))):
         for axes, t in zip(grid[row], times, strict=True):
-            away = model(at, t)
+            away = check.series(f"{name}(at, t)", model(at, t), at.shape)
             axes.quiver(*at.T, *-away.T, np.hypot(*away.T), cmap="viridis", scale=40)
             axes.set(title=f"{name}, t = {t}")
             axes.set_aspect("equal")
@@ -130,6 +154,9 @@ def save_fields(path, learned, exact, times):
 
 def save_orders(path, curves, xlabel, ylabel):
     """Write a log-log PNG: curves is {label: (x, y)}, each with its fitted slope."""
+    _check_curves(path, curves)
+    check.text("xlabel", xlabel)
+    check.text("ylabel", ylabel)
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.subplots()
     for label, (x, y) in curves.items():
@@ -146,6 +173,8 @@ def save_quality(path, curves, floor, n):
 
     curves: {sampler: (seconds, distances)}.
     """
+    _check_curves(path, curves)
+    floor, n = check.number("floor", floor, above=0), check.integer("n", n, 1)
     figure = Figure(figsize=(7, 4.2), layout="constrained")
     axes = figure.subplots()
     for label, (seconds, distances) in curves.items():
@@ -159,7 +188,12 @@ def save_quality(path, curves, floor, n):
 
 def save_grid(path, rows, columns):
     """Write a PNG of sheets with names: rows is {name: {name of column: images}}."""
-    across = len(next(iter(rows.values())))
+    _check_picture(path)
+    columns = check.integer("columns", columns, 1)
+    cells = [check.entries("rows", row) for _, row in check.entries("rows", rows)]
+    across = len(cells[0])
+    if any(len(row) != across for row in cells):
+        check.refuse("rows", [len(row) for row in cells], "as many entries in each")
     size = (1.6 * across + 0.4, 0.75 * len(rows) + 0.3)
     figure = Figure(figsize=size, layout="constrained")
     grid = figure.subplots(len(rows), across, squeeze=False)
@@ -170,3 +204,30 @@ def save_grid(path, rows, columns):
             axes.set(xticks=[], yticks=[])
             axes.set_title(title, fontsize=7)
     _write(path, lambda part: figure.savefig(part, dpi=150))
+
+
+def _some(name, values, n=None):
+    """A list of n values, or of at least one."""
+    many = list | tuple | np.ndarray | types.GeneratorType
+    if not isinstance(values, many) or getattr(values, "ndim", 1) == 0:
+        check.refuse(name, values, "a list")
+    values = list(values)
+    if not values or n not in (None, len(values)):
+        check.refuse(name, values, f"a list of {n or 'at least one'}")
+    return values
+
+
+def _check_picture(path, suffix=".png"):
+    found = Path(check.path("path", path))
+    if found.suffix != suffix or not found.parent.is_dir():
+        check.refuse("path", str(path), f"{suffix} in a folder that exists")
+
+
+def _check_curves(path, curves):
+    _check_picture(path)
+    for label, pair in check.entries("curves", curves):
+        x, y = (check.series("curves", line) for line in _some("curves", pair, 2))
+        if len(x) != len(y) or len(x) < 2 or min(x.min(), y.min()) <= 0:
+            check.refuse(
+                f"curves[{label!r}]", pair, "two lists above 0, 2 points or more"
+            )

@@ -43,7 +43,7 @@ def test_ddpm_makes_the_mean_and_variance_of_its_recursion(schedule, mean, std, 
         schedule = quiet(Schedule, schedule.beta[1:41])
     model = exact.gaussian(schedule, mean, std)
     found = moments(
-        lambda xT, rng: ddpm.sample(model, schedule, xT, rng, kind), schedule.T
+        lambda xT, rng: quiet(ddpm.sample, model, schedule, xT, rng, kind), schedule.T
     )
     expected = exact.ddpm_moments(schedule, mean, std, kind)
     np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-10)
@@ -56,7 +56,8 @@ def test_ddim_makes_the_mean_and_variance_of_its_recursion(
     times = data.draw(falling_times(schedule.T))
     model = exact.gaussian(schedule, mean, std)
     found = moments(
-        lambda xT, rng: ddim.sample(model, schedule, xT, times, eta, rng), len(times)
+        lambda xT, rng: quiet(ddim.sample, model, schedule, xT, times, eta, rng),
+        len(times),
     )
     expected = exact.ddim_moments(schedule, mean, std, times, eta)
     np.testing.assert_allclose(found, expected, rtol=1e-8, atol=1e-10)
@@ -198,7 +199,7 @@ def test_samples_of_a_mixture_have_its_shares_and_spread(rng):
 
 def test_bad_input_is_named():
     schedule = linear(50)
-    with pytest.raises(ValueError, match="variance is 'best', expected \"beta_tilde\""):
+    with pytest.raises(ValueError, match="variance is 'best', expected one of"):
         exact.ddpm_moments(schedule, 0.0, 1.0, "best")
     with pytest.raises(ValueError, match="std is -1, expected at least 0"):
         exact.gaussian(schedule, 0.0, -1)

@@ -62,11 +62,11 @@ def test_float32_stays_float32(seed, fraction):
 
 
 @pytest.mark.parametrize("b, fraction, words", [
-    (np.ones((2, 4)), 0.5, r"b has shape \(2, 4\), expected that of a, \(2, 3\)"),
+    (np.ones((2, 4)), 0.5, r"b has shape \(2, 4\), expected a's \(2, 3\)"),
     (np.ones((2, 3)), 1.5, "fraction is 1.5, expected 0..1"),
     (-np.ones((2, 3)), 0.5, "b points away from a"),
-    (np.zeros((2, 3)), 0.5, "b is float64, expected floats, no image of them all 0"),
-    (np.ones((2, 3), int), 0.5, "b is int64, expected floats"),
+    (np.zeros((2, 3)), 0.5, "b has an image of zeros, expected none"),
+    (np.ones((2, 3), int), 0.5, "b has dtype int64, expected floats"),
 ])  # fmt: skip
 def test_bad_input_is_named(b, fraction, words):
     with pytest.raises(ValueError, match=words):

@@ -27,13 +27,14 @@ FOLDER = Path(nanodiff.__file__).parent
 # Loaded anew with each mutant: all modules that have one, and plain Python that imports
 # them. The others keep what they have: compiled loops would be compiled again.
 FRESH = [
-    "schedule", "prediction", "ddpm", "ddim", "heun", "exact", "likelihood", "optim",
-    "self_conditioning", "train", "checkpoint", "unet", "data", "viz", "guidance",
-    "latent", "respace", "gradcheck", "plain",
+    "check", "schedule", "prediction", "ddpm", "ddim", "heun", "exact", "likelihood",
+    "optim", "self_conditioning", "train", "checkpoint", "unet", "data", "viz",
+    "guidance", "latent", "respace", "gradcheck", "plain",
 ]  # fmt: skip
 JUDGES = {  # the test files of which one must fail
+    "check": ["check"],
     "schedule": ["schedule", "samplers", "exact"],
-    "prediction": ["prediction"],
+    "prediction": ["prediction", "samplers"],
     "ddpm": ["samplers", "exact"],
     "ddim": ["samplers", "exact"],
     "heun": ["samplers"],

@@ -107,10 +107,10 @@ def test_every_letter_has_a_colour():
 
 def test_bad_input_is_named(rng):
     for n in (0, -3, 2.5, None):
-        with pytest.raises(ValueError, match=f"n is {n}, expected an integer from 1"):
+        with pytest.raises(ValueError, match=f"n is {n}, expected an integer of at"):
             sprites(n, rng)
     for label in (-1, 5, "food"):
-        with pytest.raises(ValueError, match=f"label is {label!r}, expected None or 0"):
+        with pytest.raises(ValueError, match=f"label is {label!r}, expected .*0..4"):
             sprites(3, rng, label)
     for shape in ((3, 16, 16), (1, 1, 16, 16), (1, 3, 28, 28)):
         with pytest.raises(ValueError, match="images has shape .*, expected .n, 3, 16"):

@@ -125,7 +125,7 @@ def test_the_default_network_has_about_half_a_million_parameters(rng):
 
 
 def test_bad_input_is_named(rng):
-    with pytest.raises(ValueError, match="middle is 0, expected an integer above 0"):
+    with pytest.raises(ValueError, match="middle is 0, expected an integer of"):
         tiny(rng, middle=0)
     unet = tiny(rng)
     good = np.zeros((2, 2, 8, 8), np.float32)

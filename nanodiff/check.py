@@ -1,0 +1,312 @@
+"""Is an argument what a function takes? One checker for each kind, one wording for all.
+
+Each gets the name of the argument first. It returns the value, converted, or raises a
+ValueError with the name, the value and what was expected: "t is 7, expected 1..5".
+
+    number      Python's or NumPy's, of any width -> float; finite, and no bool
+    integer     Python's or NumPy's, of any width -> int; no bool and no float, not even
+                a whole one: a time of 333.3 would be cut where one of 300.0 passes
+    flag        Python's or NumPy's bool -> bool
+    array       an array or (nested) lists of floats -> an array; its dtype stays
+    integers    the same of integers -> an array
+    reals       the same of floats or integers, for tables -> an array of float64
+    generator   a np.random.Generator; no seed, which would draw the same at every call
+
+The rest say what they take. None looks at all values of an array but `finite`.
+"""
+
+import os
+
+import numpy as np
+
+
+def refuse(name, value, expected):
+    """Raise the ValueError that says it.
+
+    >>> refuse("t", 7, "1..5")
+    Traceback (most recent call last):
+        ...
+    ValueError: t is 7, expected 1..5
+    """
+    if isinstance(value, np.ndarray) and (value.size > 9 or value.ndim > 1):
+        said = f"an array of shape {value.shape}"
+    else:  # NumPy's numbers as Python's
+        said = str(value) if isinstance(value, np.generic) else repr(value)
+    raise ValueError(f"{name} is {said[:200]}, expected {expected}")
+
+
+def number(name, value, low=None, high=None, above=None):
+    """Return a finite number as a float. It may be low or high; `above` it may not be.
+
+    >>> number("eta", np.float32(0.5), 0, 1)
+    0.5
+    """
+    value = _scalar(value)
+    real = isinstance(value, int | float | np.integer | np.floating)
+    if not real or isinstance(value, bool) or not np.isfinite(found := _float(value)):
+        return refuse(name, value, "a finite number")
+    if above is not None and not value > above:
+        refuse(name, value, f"above {above}")
+    _inside(name, value, low, high)
+    return found
+
+
+def share(name, value):
+    """Return a number of 0..1 as a float, but not 1 itself: what an average keeps."""
+    found = number(name, value, 0, 1)
+    return found if found < 1 else refuse(name, value, "0..1, without 1")
+
+
+LARGEST = 2**62  # of an integer that has no other limit: NumPy's have 64 bits
+
+
+def integer(name, value, low, high=None, limit=""):
+    """Return an integer of low..high as an int. limit: what high is, for the message.
+
+    >>> integer("steps", 51, 1, 50, "T")
+    Traceback (most recent call last):
+        ...
+    ValueError: steps is 51, expected 1..T = 1..50
+    """
+    value = _scalar(value)
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        within = f" of at least {low}" if high is None else f" in {low}..{high}"
+        refuse(name, value, f"an integer{within}")
+    if value > LARGEST:
+        refuse(name, value, f"at most {high or LARGEST}")
+    _inside(name, value, low, high, "an integer of ", limit)
+    return int(value)
+
+
+def even(name, value):
+    """Return an even integer above 0: half of the features are cosines, half sines."""
+    value = integer(name, value, 2)
+    return value if value % 2 == 0 else refuse(name, value, "an even number")
+
+
+def flag(name, value):
+    """Return a Python or NumPy bool as a bool."""
+    value = _scalar(value)
+    if not isinstance(value, bool | np.bool_):
+        refuse(name, value, "True or False")
+    return bool(value)
+
+
+def choice(name, value, known):
+    """Return the one of the known strings or integers that equals the value."""
+    value = _scalar(value)
+    if isinstance(value, str | int | np.integer) and not isinstance(value, bool):
+        for one in known:
+            if value == one:
+                return one
+    return refuse(name, value, f"one of {list(known)}")
+
+
+def as_array(name, value, what):
+    """Return an array of numbers or bools, from an array or lists of them."""
+    try:
+        found = np.asarray(value)
+    except (TypeError, ValueError):  # rows of different lengths, say
+        refuse(name, value, what)
+    return refuse(name, value, what) if found.dtype.kind in "OSU" else found
+
+
+def array(name, value, shape=None, dtype=None):
+    """Return an array of floats, perhaps of this shape and dtype.
+
+    shape: integers, and a string for any size but 0; it may end in ..., for any sizes.
+
+    >>> array("x0", [[1.0, 2.0]], ("N", ...)).shape
+    (1, 2)
+    """
+    found = as_array(name, value, "an array of floats")
+    if shape is not None:
+        _shape(name, found, shape)
+    if dtype is not None and found.dtype != dtype:
+        raise ValueError(f"{name} has dtype {found.dtype}, expected {dtype}")
+    if found.dtype.kind != "f":
+        raise ValueError(f"{name} has dtype {found.dtype}, expected floats")
+    return found
+
+
+def reals(name, value, shape=None):
+    """Return an array of numbers, floats or integers, as float64: tables, contexts."""
+    found = as_array(name, value, "an array of numbers")
+    if shape is not None:
+        _shape(name, found, shape)
+    if found.dtype.kind not in "fiu":
+        raise ValueError(f"{name} has dtype {found.dtype}, expected numbers")
+    return found.astype(np.float64)
+
+
+def context(name, value, rows="N", features="features"):
+    """Return a context (N, features): floats as they are, integers as float32."""
+    found = as_array(name, value, "an array (N, features)")
+    found = found.astype(np.float32) if found.dtype.kind in "iu" else found
+    return array(name, found, (rows, features))
+
+
+def times(name, value, rows):
+    """Return `rows` integers of at least 0, from one time or one for each row."""
+    found = as_array(name, value, "an integer, or one for each image")
+    if found.shape not in ((), (rows,)):
+        raise ValueError(f"{name} has shape {found.shape}, expected () or ({rows},)")
+    integers(name, found, 0, shape=found.shape)
+    return np.broadcast_to(found, (rows,))
+
+
+def integers(name, value, low, high=np.inf, shape=("N",)):
+    """Return an array of integers in low..high, such as labels."""
+    found = as_array(name, value, "an array of integers")
+    _shape(name, found, shape)
+    if found.dtype.kind not in "iu":
+        raise ValueError(f"{name} has dtype {found.dtype}, expected integers")
+    if found.size and not (low <= found.min() and found.max() <= high):
+        raise ValueError(
+            f"{name} go from {found.min()} to {found.max()}, expected within "
+            f"{low}..{high}"
+        )
+    return found
+
+
+def alike(**arrays):
+    """Return named arrays of floats, all of the first one's shape."""
+    found = {name: array(name, value) for name, value in arrays.items()}
+    (first, a), *others = found.items()
+    for name, b in others:
+        if b.shape != a.shape:
+            raise ValueError(
+                f"{name} has shape {b.shape}, expected {first}'s {a.shape}"
+            )
+    return list(found.values())
+
+
+def series(name, value, shape=("n",)):
+    """Return a finite array of numbers as float64, to be drawn."""
+    return finite(name, reals(name, value, shape))
+
+
+def entries(name, value):
+    """Return the entries of a dict that has some, as a list of (name, value)."""
+    if not isinstance(value, dict) or not value:
+        refuse(name, value, "a dict with entries")
+    return list(value.items())
+
+
+def arrays(name, value):
+    """Return a dict of arrays of floats by name, as `Layer.named_params` gives it."""
+    if not isinstance(value, dict):
+        refuse(name, value, "a dict of arrays")
+    for key, one in value.items():
+        if not isinstance(one, np.ndarray) or one.dtype.kind != "f":
+            refuse(f"{name}[{key!r}]", one, "an array of floats")
+    return value
+
+
+def finite(name, value):
+    """Return an array that has no NaN and nothing infinite; this looks at all of it."""
+    bad = value.size - np.count_nonzero(np.isfinite(value))
+    if bad:
+        raise ValueError(
+            f"{name} has {bad} of {value.size} values that are NaN or infinite, "
+            f"expected finite ones"
+        )
+    return value
+
+
+def at_least_two(name, value):
+    """Return an array of two rows or more: of one, no spread can be estimated."""
+    if len(value) < 2:
+        raise ValueError(f"{name} has {len(value)} rows, expected at least 2")
+    return value
+
+
+def thing(name, value, what, *attributes):
+    """Return a value that has these attributes: it may be of any class."""
+    if isinstance(value, type) or not all(hasattr(value, a) for a in attributes):
+        refuse(name, value, what)
+    return value
+
+
+def dtype(name, value):
+    """Return NumPy's float32 or float64: what can be computed with."""
+    try:
+        found = np.dtype(value) if value is not None else None
+    except TypeError:
+        found = None
+    if found not in (np.float32, np.float64):
+        refuse(name, value, "float32 or float64")
+    return found
+
+
+def network(value):
+    """Return what `train` takes: forward, backward, named_grads."""
+    methods = "forward", "backward", "named_grads"
+    return thing("model", value, f"a network with {', '.join(methods)}", *methods)
+
+
+def schedule(value):
+    """Return a `Schedule`, or what has its tables."""
+    tables = "T", "beta", "alpha", "alpha_bar", "beta_tilde"
+    return thing("schedule", value, "a Schedule", *tables)
+
+
+def function(name, value, what="a function of xt and t"):
+    """Return what can be called."""
+    return value if callable(value) else refuse(name, value, what)
+
+
+def clip(value):
+    """Return the limit of x0_hat, above 0, or None for no limit."""
+    return None if value is None else number("clip", value, above=0)
+
+
+def generator(name, value, *methods):
+    """Return a np.random.Generator, or what has the methods of it that are needed."""
+    what = "a Generator, such as np.random.default_rng(0)"
+    return thing(name, value, what, *(methods or ("standard_normal",)))
+
+
+def text(name, value):
+    """Return a string."""
+    return value if isinstance(value, str) else refuse(name, value, "a string")
+
+
+def path(name, value):
+    """Return the path of a file or folder, a string or a pathlib.Path."""
+    if not isinstance(value, str | os.PathLike) or not str(value):
+        refuse(name, value, "a path")
+    return value
+
+
+def _scalar(value):
+    return value[()] if isinstance(value, np.ndarray) and value.ndim == 0 else value
+
+
+def _float(value):
+    try:
+        return float(value)
+    except OverflowError:  # an int beyond float64
+        return np.inf
+
+
+def _shape(name, found, shape):
+    sizes, more = (shape[:-1], True) if shape[-1:] == (...,) else (shape, False)
+    there = found.shape[: len(sizes)] if more else found.shape
+    if len(there) == len(sizes) and all(
+        size > 0 if isinstance(want, str) else size == want
+        for size, want in zip(there, sizes, strict=True)
+    ):
+        return
+    want = ", ".join([str(n) for n in sizes] + ["..."] * more)
+    want += "," if len(shape) == 1 else ""
+    rest = ", none of them 0" if any(isinstance(n, str) for n in sizes) else ""
+    raise ValueError(f"{name} has shape {found.shape}, expected ({want}){rest}")
+
+
+def _inside(name, value, low, high, kind="", limit=""):
+    if (low is not None and value < low) or (high is not None and value > high):
+        equal = f"{low}..{limit} = " if limit else ""
+        one_sided = f"{kind}at least {low}" if low is not None else f"at most {high}"
+        both = low is not None and high is not None
+        refuse(name, value, f"{equal}{low}..{high}" if both else one_sided)
