@@ -21,10 +21,11 @@ class Turn(contextlib.ContextDecorator):
     """`with turn:` or `@turn`: one Python thread at a time, and one BLAS thread.
 
     One Python thread, since the loops of `fast` use all cores anyhow, and share their
-    threads and their memory. One BLAS thread, since OpenBLAS shares out even small
-    products and its threads then spin on the cores that the loops need: that made a
-    training step 2.3 times slower. A turn within a turn is the same turn. Raises
-    RuntimeError in a process forked from one that had a turn: its threads are lost.
+    threads and their memory. One BLAS thread, since the bits of a product depend on
+    their number, and since OpenBLAS shares out even small products and its threads then
+    spin on the cores that the loops need: that made a training step 2.3 times slower. A
+    turn within a turn is the same turn. Raises RuntimeError in a process forked from
+    one that had a turn: its threads are lost.
     """
 
     def __init__(self):

@@ -14,7 +14,7 @@ checks.
 import numpy as np
 
 from nanodiff import check
-from nanodiff.engine import functions
+from nanodiff.engine import functions, turn
 
 
 class Layer:
@@ -137,12 +137,14 @@ class Linear(Layer):
         if check.flag("bias", bias):
             self.add_param("b", np.zeros(n_out))
 
+    @turn
     def forward(self, x):  # (N, n_in) -> (N, n_out)
         x = check.array("x", x, ("N", self.w.shape[0]), self.w.dtype)
         self.cache = x
         y = x @ self.w
         return y + self.b if "b" in self.param_names else y
 
+    @turn
     def backward(self, dy):  # (N, n_out) -> (N, n_in)
         dy = check.array("dy", dy, (len(self.cache), self.w.shape[1]), self.w.dtype)
         np.matmul(self.cache.T, dy, out=self.dw)

@@ -181,6 +181,7 @@ def learning_rate(step, steps, peak, warmup):
     return peak * 0.5 * (1 + float(np.cos(np.pi * (step - warmup) / (steps - warmup))))
 
 
+@turn
 def clip_gradients(grads, max_norm):
     """Scale all gradients in place so that their joint norm is at most max_norm.
 

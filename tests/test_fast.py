@@ -191,6 +191,29 @@ def test_eight_threads_get_the_bits_of_one(rng):
     assert numba.get_num_threads() == threads
 
 
+TRAINING = """
+import hashlib, numpy as np
+from nanodiff import linear
+from nanodiff.optim import EMA, Adam, Muon
+from nanodiff.toy import MLP
+from nanodiff.train import Recipe, train
+from nanodiff.unet import UNet
+for make, optimizer, shape in ((MLP, Adam, (500, 2)), (UNet, Muon, (50, 1, 16, 16))):
+    rng = np.random.default_rng(0)
+    model, images = make(rng=rng), rng.standard_normal(shape, dtype=np.float32)
+    params, recipe = model.named_params(), Recipe(steps=4, batch=40, warmup=1)
+    steps = train(model, linear(100), images, None, recipe, rng=rng,
+                  optimizer=optimizer(params), ema=EMA(params))
+    print(list(steps), hashlib.sha256(np.concatenate([w.ravel() for w in
+          params.values()]).tobytes()).hexdigest())
+"""
+
+
+def test_a_training_has_the_same_bits_whatever_the_threads_of_blas():
+    one, two = (run(TRAINING, OPENBLAS_NUM_THREADS=n) for n in "12")
+    assert one == two and "(3, " in one
+
+
 @pytest.mark.skipif(engine.PLAIN, reason="plain NumPy needs no turns")
 def test_an_error_in_a_turn_ends_it():
     with pytest.raises(KeyError), engine.turn:
