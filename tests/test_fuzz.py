@@ -283,22 +283,17 @@ def test_a_corrupted_file_is_refused_or_loads_what_was_written(targets):
     assert refused > 0.7 * TRIALS
 
 
-def test_an_array_has_as_many_bytes_as_its_shape_says(tmp_path):
-    content = io.BytesIO()
+@pytest.mark.parametrize("more", [1, 8])
+def test_an_array_has_as_many_bytes_as_its_shape_says(tmp_path, more):
+    path, content = tmp_path / "a.npz", io.BytesIO()
     np.savez(content, a=np.arange(3.0))
-    for more in (b"", b"\0", bytes(8)):
-        raw = rezip(
-            content.getvalue(), lambda m, more=more: [(m[0][0], m[0][1] + more)]
-        )
-        (tmp_path / "a.npz").write_bytes(raw)
-        if not more:
-            found, _ = files.read_npz(tmp_path / "a.npz", "damaged")
-            assert found["a"].tolist() == [0, 1, 2]
-        else:
-            with pytest.raises(
-                ValueError, match=r"'a' has .. bytes, not \(3,\) float64"
-            ):
-                files.read_npz(tmp_path / "a.npz", "damaged")
+
+    def edit(members):
+        return [(name, body + bytes(more)) for name, body in members]
+
+    path.write_bytes(rezip(content.getvalue(), edit))
+    with pytest.raises(ValueError, match=r"'a' has .. bytes, not \(3,\) float64"):
+        files.read_npz(path, "damaged")
 
 
 def test_no_bit_of_the_first_array_and_the_first_heads_can_be_turned(targets):
