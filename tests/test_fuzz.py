@@ -169,7 +169,8 @@ def drop_a_member(members, rng):
 
 
 def double_a_member(members, rng):
-    return [*members, members[rng.integers(len(members))]]
+    name, body = members[rng.integers(len(members))]
+    return [*members, (name, flip(body[:-8], rng) + body[-8:])]
 
 
 def rename_a_member(members, rng):
@@ -280,6 +281,19 @@ def test_a_corrupted_file_is_refused_or_loads_what_was_written(targets):
             assert same(found, wanted, settings), f"{where} loads something else"
         path.write_bytes(raw)
     assert refused > 0.7 * TRIALS
+
+
+@pytest.mark.parametrize("more", [1, 8])
+def test_an_array_has_as_many_bytes_as_its_shape_says(tmp_path, more):
+    path, content = tmp_path / "a.npz", io.BytesIO()
+    np.savez(content, a=np.arange(3.0))
+
+    def edit(members):
+        return [(name, body + bytes(more)) for name, body in members]
+
+    path.write_bytes(rezip(content.getvalue(), edit))
+    with pytest.raises(ValueError, match=r"'a' has .. bytes, not \(3,\) float64"):
+        files.read_npz(path, "damaged")
 
 
 def test_no_bit_of_the_first_array_and_the_first_heads_can_be_turned(targets):
