@@ -1,6 +1,7 @@
 """python -m nanodiff.laws my_module:sample --alpha-bar my_module:alphas_cumprod"""
 
 import argparse
+import ast
 import importlib
 import os
 import sys
@@ -8,59 +9,58 @@ import sys
 from nanodiff.laws.diffusers import check_scheduler
 from nanodiff.laws.samplers import check_sampler
 
+OPTIONS = {
+    "--alpha-bar": "module:name of a table, or of a function from t to (a, b)",
+    "--q-sample": "module:name of q_sample(x0, t, eps)",
+    "--predicts": "eps (if not given), x0, v, flow or score",
+    "--steps": "how many; sample(model, shape, steps)",
+    "--first": "the time of alpha_bar's first entry",
+    "--allow": "laws that may be broken: ends,joins",
+    "--diffusers": "a scheduler of diffusers; then its option=value",
+}
+
 
 def main(words=None):
     """Check what the command line names; return 1 if a law is broken, 2 if none was."""
     parser = argparse.ArgumentParser("python -m nanodiff.laws", description=__doc__)
     parser.add_argument("sample", nargs="?", help="module:name of sample(model, shape)")
-    parser.add_argument(
-        "options",
-        nargs="*",
-        metavar="option=value",
-        help="with --diffusers: its configuration",
-    )
-    parser.add_argument(
-        "--alpha-bar", help="module:name of a table, or of a function from t to (a, b)"
-    )
-    parser.add_argument("--q-sample", help="module:name of q_sample(x0, t, eps)")
-    parser.add_argument("--predicts", default="eps", help="eps, x0, v, flow or score")
-    parser.add_argument(
-        "--steps", type=int, help="how many; sample(model, shape, steps)"
-    )
-    parser.add_argument("--first", type=int, help="the time of alpha_bar's first entry")
-    parser.add_argument(
-        "--allow", default="", help="laws that may be broken: ends,joins"
-    )
-    parser.add_argument("--diffusers", metavar="NAME", help="a scheduler of diffusers")
+    parser.add_argument("options", nargs="*", metavar="option=value")
+    for name, text in OPTIONS.items():
+        kind = int if name in ("--steps", "--first") else str
+        parser.add_argument(name, help=text, type=kind)
     given = parser.parse_args(words)
-    allow = tuple(law.strip() for law in given.allow.split(",") if law)
+    if not given.diffusers and not (
+        given.sample and (given.alpha_bar or given.q_sample)
+    ):
+        parser.error("expected module:sample with --alpha-bar or --q-sample")
+    allow = [law.strip() for law in (given.allow or "").split(",") if law]
     try:
-        if given.diffusers:
-            pairs = [*filter(None, [given.sample]), *given.options]
-            report = check_scheduler(
-                given.diffusers,
-                given.steps or 50,
-                allow=allow,
-                **dict(_pair(word) for word in pairs),
-            )
-        elif given.sample is None or not (given.alpha_bar or given.q_sample):
-            parser.error("expected module:sample with --alpha-bar or --q-sample")
-        else:
-            report = check_sampler(
-                named(given.sample),
-                given.alpha_bar and named(given.alpha_bar),
-                q_sample=given.q_sample and named(given.q_sample),
-                predicts=given.predicts,
-                steps=given.steps,
-                first=given.first,
-                allow=allow,
-                title=f"{given.sample}:",
-            )
+        report = _checked(given, allow)
     except (ValueError, ImportError, TypeError) as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 2
     print(report)
     return int(bool(report.broken))
+
+
+def _checked(given, allow):
+    if given.diffusers:
+        pairs = [*filter(None, [given.sample]), *given.options]
+        config = dict(_pair(word) for word in pairs)
+        return check_scheduler(
+            given.diffusers, given.steps or 50, allow=allow, **config
+        )
+    report = check_sampler(
+        named(given.sample),
+        given.alpha_bar and named(given.alpha_bar),
+        q_sample=given.q_sample and named(given.q_sample),
+        predicts=given.predicts or "eps",
+        steps=given.steps,
+        first=given.first,
+        allow=allow,
+    )
+    report.title = f"{given.sample}:"
+    return report
 
 
 def named(text):
@@ -82,13 +82,10 @@ def _pair(word):
     name, equals, value = word.partition("=")
     if not equals:
         raise ValueError(f"option is {word!r}, expected name=value")
-    known = {"True": True, "False": False, "None": None}
-    for kind in (int, float):
-        try:
-            return name, kind(value)
-        except ValueError:
-            pass
-    return name, known.get(value, value)
+    try:
+        return name, ast.literal_eval(value)
+    except (ValueError, SyntaxError):  # a word
+        return name, value
 
 
 if __name__ == "__main__":
