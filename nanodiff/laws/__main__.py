@@ -9,58 +9,34 @@ import sys
 from nanodiff.laws.diffusers import check_scheduler
 from nanodiff.laws.samplers import check_sampler
 
-OPTIONS = {
-    "--alpha-bar": "module:name of a table, or of a function from t to (a, b)",
-    "--q-sample": "module:name of q_sample(x0, t, eps)",
-    "--predicts": "eps (if not given), x0, v, flow or score",
-    "--steps": "how many; sample(model, shape, steps)",
-    "--first": "the time of alpha_bar's first entry",
-    "--allow": "laws that may be broken: ends,joins",
-    "--diffusers": "a scheduler of diffusers; then its option=value",
-}
-
 
 def main(words=None):
     """Check what the command line names; return 1 if a law is broken, 2 if none was."""
     parser = argparse.ArgumentParser("python -m nanodiff.laws", description=__doc__)
-    parser.add_argument("sample", nargs="?", help="module:name of sample(model, shape)")
-    parser.add_argument("options", nargs="*", metavar="option=value")
-    for name, text in OPTIONS.items():
-        kind = int if name in ("--steps", "--first") else str
-        parser.add_argument(name, help=text, type=kind)
+    add = parser.add_argument
+    add("sample", nargs="?", help="module:name of sample(model, shape)")
+    add("options", nargs="*", metavar="option=value", help="with --diffusers")
+    add("--alpha-bar", help="module:name of a table, or of a function t -> (a, b)")
+    add("--predicts", default="eps", help="eps, x0, v, flow or score")
+    add("--steps", type=int, help="how many; sample(model, shape, steps)")
+    add("--diffusers", metavar="NAME", help="a scheduler of diffusers")
     given = parser.parse_args(words)
-    if not given.diffusers and not (
-        given.sample and (given.alpha_bar or given.q_sample)
-    ):
-        parser.error("expected module:sample with --alpha-bar or --q-sample")
-    allow = [law.strip() for law in (given.allow or "").split(",") if law]
+    if not given.diffusers and not (given.sample and given.alpha_bar):
+        parser.error("expected module:sample with --alpha-bar")
     try:
-        report = _checked(given, allow)
+        if given.diffusers:
+            pairs = [*filter(None, [given.sample]), *given.options]
+            config = dict(_pair(word) for word in pairs)
+            report = check_scheduler(given.diffusers, given.steps or 50, **config)
+        else:
+            sample, table = named(given.sample), named(given.alpha_bar)
+            how = {"predicts": given.predicts, "steps": given.steps}
+            report = check_sampler(sample, table, **how)
     except (ValueError, ImportError, TypeError) as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 2
     print(report)
     return int(bool(report.broken))
-
-
-def _checked(given, allow):
-    if given.diffusers:
-        pairs = [*filter(None, [given.sample]), *given.options]
-        config = dict(_pair(word) for word in pairs)
-        return check_scheduler(
-            given.diffusers, given.steps or 50, allow=allow, **config
-        )
-    report = check_sampler(
-        named(given.sample),
-        given.alpha_bar and named(given.alpha_bar),
-        q_sample=given.q_sample and named(given.q_sample),
-        predicts=given.predicts or "eps",
-        steps=given.steps,
-        first=given.first,
-        allow=allow,
-    )
-    report.title = f"{given.sample}:"
-    return report
 
 
 def named(text):

@@ -71,6 +71,11 @@ class Evidence:
         (a, b), off = self.levels.quietest, abs(last.c0 - 1)
         return abs(last.c0 - a) < min(1e-3, off) and b / 2 < last.noise < 1.1 * b
 
+    @property
+    def finite(self):
+        m = self.measured
+        return bool(np.isfinite(np.column_stack([m.noise, m.signal, m.level])).all())
+
     # what kind of loop it is
     @cached_property
     def bend(self):

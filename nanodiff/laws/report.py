@@ -50,6 +50,12 @@ class Report:
             verdict = "allowed"
         self.findings.append(Finding(law, verdict, found, cause))
 
+    def judge(self, laws, evidence):
+        """Add what each judge of a table of laws says."""
+        for name, (judge, cause) in laws.items():
+            if (said := judge(evidence)) is not None:
+                self.add(name, *said[:2], said[2] if len(said) > 2 else cause)
+
     def __getitem__(self, law):
         """The worst finding of a law; skipped, if the check had nothing to judge."""
         mine = [f for f in self.findings if f.law == law] or [Finding(law, "skipped")]
@@ -80,12 +86,32 @@ class Report:
         return "\n".join(lines)
 
 
+def law(table, name, cause="", needs=()):
+    """Enter a judge into a table of laws, with the usual cause.
+
+    A judge returns (verdict, what was found), a third if the usual cause is another,
+    or None where there is nothing to judge. needs: what its evidence must be.
+    """
+
+    def enter(judge):
+        def judge_or_none(evidence):
+            fits = all(getattr(evidence, need) for need in needs)
+            return judge(evidence) if fits else None
+
+        table[name] = judge_or_none, cause
+        return judge
+
+    return enter
+
+
 def allowed(laws, known):
     """The laws as a tuple, or ValueError if one is not known."""
     laws = (laws,) if isinstance(laws, str) else tuple(laws)
     for law in laws:
         if law not in known:
-            raise ValueError(f"allow holds {law!r}, expected laws such as {known[0]!r}")
+            raise ValueError(
+                f"allow holds {law!r}, expected laws such as {next(iter(known))!r}"
+            )
     return laws
 
 

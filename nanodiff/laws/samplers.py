@@ -16,7 +16,7 @@ from nanodiff.laws.impulse import (
 from nanodiff.laws.levels import Levels, levels_table
 from nanodiff.laws.randomness import Draws
 from nanodiff.laws.report import Report, allowed
-from nanodiff.laws.verdicts import LAWS, verdicts
+from nanodiff.laws.verdicts import LAWS
 
 SAME = 1e-3  # in the numbers of a step, between prediction types
 
@@ -78,17 +78,12 @@ check_sampler.laws = tuple(LAWS)
 
 
 def _judge(report, run):
-    for finding in verdicts(run):
-        report.add(*finding)
-    if report["finite"].verdict == "ok":
-        report.kind, report.steps, (report.mean, report.std) = (
-            run.kind,
-            run.steps,
-            run.made,
-        )
-        report.expected = (
-            run.right((MEAN, STD)) if run.normal or not run.one_call else ()
-        )
+    if not run.finite:  # then nothing else can be said
+        report.judge({name: LAWS[name] for name in ("runs", "finite")}, run)
+        return
+    report.judge(LAWS, run)
+    report.kind, report.steps, (report.mean, report.std) = run.kind, run.steps, run.made
+    report.expected = run.right((MEAN, STD)) if run.normal or not run.one_call else ()
 
 
 def check_step(step, times, alpha_bar=None, **options):

@@ -1,37 +1,15 @@
-"""The laws of samplers: each looks at the evidence and says its verdict.
-
-A judge returns (verdict, what was found), with a third where the usual cause is not
-that of the table; or None, where there is nothing to judge.
-"""
+"""The laws of samplers: each looks at the evidence and says its verdict."""
 
 import numpy as np
 
 from nanodiff.laws.evidence import BEND, MEAN, POINT, SEEN, SINGLE, STD, far
 from nanodiff.laws.levels import measured_level
+from nanodiff.laws.report import law
 from nanodiff.laws.steps import close, first_order, legal
 
 VISIBLE, FLAGRANT = 2e-3, 0.02  # alpha_bar at the first call
 FEW = 30  # calls
-LAWS = {}  # name: (judge, usual cause, what the evidence must be)
-
-
-def law(name, cause="", needs=()):
-    """Enter a judge into the table."""
-
-    def enter(judge):
-        LAWS[name] = judge, cause, needs
-        return judge
-
-    return enter
-
-
-def verdicts(run):
-    """(law, verdict, found, usual cause) of each law that has something to judge."""
-    for name, (judge, cause, needs) in LAWS.items():
-        if all(getattr(run, need) for need in needs) and (said := judge(run)):
-            yield name, *said[:2], said[2] if len(said) > 2 else cause
-            if name == "finite" and said[0] != "ok":
-                return  # then nothing else can be said
+LAWS = {}  # name: (judge, usual cause)
 
 
 def graded(off):
@@ -39,7 +17,7 @@ def graded(off):
     return "small" if off < SEEN else "BROKEN"
 
 
-@law("runs")
+@law(LAWS, "runs")
 def runs(run):
     """Nothing raises, and each time is an index."""
     note = run.levels.note
@@ -49,6 +27,7 @@ def runs(run):
 
 
 @law(
+    LAWS,
     "finite",
     "the table read at -1, a division by 1 - alpha_bar = 0, or the root of a negative "
     "number",
@@ -68,7 +47,7 @@ def finite(run):
     return "BROKEN", f"{where}: NaN or infinity"
 
 
-@law("count", "times made with T // n where n does not divide T", ["one_call"])
+@law(LAWS, "count", "times made with T // n where n does not divide T", ["one_call"])
 def count(run):
     """As many calls as asked for, at times that fall."""
     times, beyond, steps = run.times, run.levels.beyond, run.steps
@@ -89,7 +68,7 @@ def count(run):
     return "ok", f"{len(times)} calls, t = {times[0]:g} .. {times[-1]:g}"
 
 
-@law("starts", "betas not scaled to this T, or a first time below T")
+@law(LAWS, "starts", "betas not scaled to this T, or a first time below T")
 def starts(run):
     """x at the first call is noise of the level that the model is told."""
     (a, b), t, m = run.table[0], run.times[0], run.measured
@@ -126,6 +105,7 @@ def leading(run):
 
 
 @law(
+    LAWS,
     "shares",
     "training and sampling with two schedules, or times counted from 0 in one and from "
     "1 in the other",
@@ -144,7 +124,7 @@ def shares(run):
     return "BROKEN", f"{where}: q_sample makes {made}; expected {want}"
 
 
-@law("joins", needs=["one_call", "normal"])
+@law(LAWS, "joins", needs=["one_call", "normal"])
 def joins(run):
     """x_s has the signal of the time at which the model is called next."""
     steps = run.steps[:-1]
@@ -174,7 +154,7 @@ def why_apart(levels, steps):
     return "the previous time computed as t - T // n" + here
 
 
-@law("spread", needs=["one_call", "normal"])
+@law(LAWS, "spread", needs=["one_call", "normal"])
 def spread(run):
     """x_s has the noise of the time where the step lands."""
     steps, size = run.steps[:-1], np.abs(run.errors)
@@ -213,7 +193,7 @@ def why_off(step):
     return "variance and mean from different times, or a square root left out"
 
 
-@law("ends", "the last step reads another level than alpha_bar = 1")
+@law(LAWS, "ends", "the last step reads another level than alpha_bar = 1")
 def ends(run):
     """The last step is x0_hat."""
     if run.several:
@@ -255,7 +235,7 @@ def ends_on_a_point(run):
     return verdict, f"{found}; expected {POINT} / 0", cause
 
 
-@law("quiet end", "noise left out only at t = 0, or at no time", ["one_call"])
+@law(LAWS, "quiet end", "noise left out only at t = 0, or at no time", ["one_call"])
 def quiet_end(run):
     """The last step adds no noise."""
     last = run.steps[-1]
@@ -267,7 +247,7 @@ def quiet_end(run):
     return verdict, f"{last}: noise of std {last.sigma:.4f}; expected none"
 
 
-@law("linear", "x_t clamped, where only x0_hat may be")
+@law(LAWS, "linear", "x_t clamped, where only x0_hat may be")
 def linear(run):
     """Three times the noise, three times the response."""
     if not run.linear:
@@ -284,7 +264,7 @@ def linear(run):
     return "ok", ""
 
 
-@law("normal", "noise drawn once and broadcast")
+@law(LAWS, "normal", "noise drawn once and broadcast")
 def normal(run):
     """Fresh normal numbers, one for each pixel and step."""
     if run.uniform:
@@ -303,7 +283,7 @@ def normal(run):
     return "ok", f"{len(marks)} draws"
 
 
-@law("clip", needs=["one_call", "normal"])
+@law(LAWS, "clip", needs=["one_call", "normal"])
 def clip(run):
     """An x0_hat of 5, once: is it clipped, and does eps_hat follow?"""
     n = len(run.steps) // 2
@@ -334,7 +314,7 @@ def clip(run):
     return "note", f"{s}: {left}: x_s is off the line through x_t"
 
 
-@law("moments")
+@law(LAWS, "moments")
 def moments(run):
     """Mean and std of the whole run, beside those of a correct sampler."""
     made, data = run.made, (MEAN, STD)
