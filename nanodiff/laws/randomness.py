@@ -7,30 +7,33 @@ Generators and functions that the loop reaches.
 
 import contextlib
 import functools
+import operator
 import sys
 import types
 
 import numpy as np
 from numpy.random import PCG64, Generator, RandomState, default_rng  # the real ones
 
-TABLE = (  # owner, name, where the shape of the numbers stands, are they uniform?
-    ("numpy", "randn", "dims", False),
-    ("numpy", "rand", "dims", True),
-    ("numpy", "standard_normal", "size", False),
-    ("numpy", "random", "size", True),
-    ("numpy", "random_sample", "size", True),
-    ("numpy", "ranf", "size", True),
-    ("numpy", "sample", "size", True),
-    ("numpy", "normal", "third", False),
-    ("numpy", "uniform", "third", True),
-    ("torch", "randn", "dims", False),
-    ("torch", "rand", "dims", True),
-    ("torch", "randn_like", "like", False),
-    ("torch", "rand_like", "like", True),
-    ("torch", "normal", "third", False),
-    ("Tensor", "normal_", "in place", False),
-    ("Tensor", "uniform_", "in place", True),
+TABLE = (  # owner, where the shape of the numbers stands, normal, uniform
+    ("numpy", "dims", ["randn"], ["rand"]),
+    (
+        "numpy",
+        "size",
+        ["standard_normal"],
+        ["random", "random_sample", "ranf", "sample"],
+    ),
+    ("numpy", "third", ["normal"], ["uniform"]),
+    ("torch", "dims", ["randn"], ["rand"]),
+    ("torch", "like", ["randn_like"], ["rand_like"]),
+    ("torch", "third", ["normal"], []),
+    ("Tensor", "in place", ["normal_"], ["uniform_"]),
 )
+HELD = {  # where else one can keep a Generator
+    types.MethodType: ("__func__", "__self__"),
+    functools.partial: ("func", "args", "keywords"),
+    staticmethod: ("__func__",),
+    classmethod: ("__func__",),
+}
 LEAVE = ("numpy", "torch", "builtins", "importlib", "nanodiff.laws")  # not walked into
 
 
@@ -105,6 +108,13 @@ def _marks(seed=None):
     return default_rng(seed if isinstance(seed, int | np.integer) else None)
 
 
+def _made(make, owner):
+    """make(where the shape stands, uniform?) for each name of an owner."""
+    rows = [row[1:] for row in TABLE if row[0] == owner]
+    normal = {name: make(how, False) for how, names, _ in rows for name in names}
+    return normal | {name: make(how, True) for how, _, names in rows for name in names}
+
+
 def _numpy_fakes(draws):
     """The replacements in numpy.random by name, and a Generator and a RandomState."""
 
@@ -120,27 +130,25 @@ def _numpy_fakes(draws):
 
         return make
 
-    def begin(self, seed=None):
-        RandomState.__init__(self, 0)
-        self.marks = _marks(seed)
-
     def reseed(self, seed=None):  # the real state stays as it was
         self.marks = _marks(seed)
 
+    def begin(self, seed=None):
+        RandomState.__init__(self, 0)
+        reseed(self, seed)
+
     def new(seed=None):
         made = Generators(PCG64(0))
-        made.marks = _marks(seed)
+        reseed(made, seed)
         return made
 
-    methods = {n: method(how, u) for owner, n, how, u in TABLE if owner == "numpy"}
-    old = methods | {"marks": _marks(), "__init__": begin, "seed": reseed}
-    mine = {n: make for n, make in old.items() if hasattr(Generator, n)}
-    mine |= {"marks": _marks(), "__init__": Generator.__init__}
-    Generators = type("Generator", (Generator,), mine)
-    States = type("RandomState", (RandomState,), old)
-    state = States()
-    fakes = {name: getattr(state, name) for name in [*methods, "seed"]}
-    fakes |= {"default_rng": new, "Generator": Generators, "RandomState": States}
+    methods = _made(method, "numpy") | {"marks": _marks()}
+    own = {name: make for name, make in methods.items() if hasattr(Generator, name)}
+    Generators = type("Generator", (Generator,), own | {"marks": _marks()})
+    methods |= {"__init__": begin, "seed": reseed}
+    state = type("RandomState", (RandomState,), methods)()
+    fakes = {name: getattr(state, name) for name in methods if name[0] not in "_m"}
+    fakes |= {"default_rng": new, "Generator": Generators, "RandomState": type(state)}
     return fakes, new(), state
 
 
@@ -153,11 +161,9 @@ def _torch_fakes(torch, draws):
             shape, shift, scale = _asked(how, uniform, args, kw)
             seeded = kw.get("generator") is None
             made = draws.numbers(shape, uniform, marks[0] if seeded else _marks())
-            x = args[0] if how in ("like", "in place") else None
-            dtype = torch.get_default_dtype() if x is None else x.dtype
-            device = kw.get("device", None if x is None else x.device)
-            made = torch.from_numpy(made).to(device, kw.get("dtype") or dtype)
-            made = shift + scale * made
+            x = args[0] if how in ("like", "in place") else torch.empty(())
+            device, dtype = kw.get("device") or x.device, kw.get("dtype") or x.dtype
+            made = shift + scale * torch.from_numpy(made).to(device, dtype)
             out = x if how == "in place" else kw.get("out")
             return made if out is None else out.copy_(made)
 
@@ -167,8 +173,12 @@ def _torch_fakes(torch, draws):
         marks[0] = _marks(int(seed))
         return torch.default_generator
 
-    owners = {"torch": torch, "Tensor": torch.Tensor}
-    made = {(owners[o], n): function(h, u) for o, n, h, u in TABLE if o in owners}
+    both = {"torch": torch, "Tensor": torch.Tensor}
+    made = {
+        (owner, name): fake
+        for key, owner in both.items()
+        for name, fake in _made(function, key).items()
+    }
     return made | {(torch, "manual_seed"): manual_seed}
 
 
@@ -192,9 +202,8 @@ def replaced(draws, reached_from):
         if isinstance(value, RandomState):
             return state
         if isinstance(value, tuple):
-            new = [swap(v) for v in value]
-            kept = (v if n is None else n for v, n in zip(value, new, strict=True))
-            return tuple(kept) if new.count(None) < len(new) else None
+            new = tuple(v if swap(v) is None else swap(v) for v in value)
+            return None if all(map(operator.is_, new, value)) else new
         owner = getattr(value, "__self__", None)
         if isinstance(owner, Generator | RandomState):
             return getattr(swap(owner), value.__name__, None)
@@ -224,44 +233,36 @@ def _walk(thing, swap, undo, seen):
 
 def _held(thing):
     """(key, value, put) of what a thing holds; put(key, value) holds another."""
-    if isinstance(thing, types.FunctionType):
-        for cell in thing.__closure__ or ():
-            with contextlib.suppress(ValueError):  # a cell not yet assigned
-                yield (
-                    "cell_contents",
-                    cell.cell_contents,
-                    functools.partial(setattr, cell),
-                )
-        if not _left(thing.__module__):
-            names, space = set(_names(thing.__code__)), thing.__globals__
-            modules = [space.get(name) for name in names]
-            modules = [m for m in modules if isinstance(m, types.ModuleType)]
-            spaces = [vars(m) for m in modules if not _left(m.__name__)]
-            for there in [space, *spaces]:
-                for name in names & there.keys():
-                    yield name, there[name], there.__setitem__
-            yield "__defaults__", thing.__defaults__, functools.partial(setattr, thing)
-            yield None, thing.__kwdefaults__, None
-    elif isinstance(thing, types.MethodType):
-        yield from ((None, x, None) for x in (thing.__func__, thing.__self__))
-    elif isinstance(thing, functools.partial):
-        yield from ((None, x, None) for x in (thing.func, thing.args, thing.keywords))
-    elif isinstance(thing, dict | list | tuple):
-        pairs = thing.items() if isinstance(thing, dict) else enumerate(thing)
-        put = None if isinstance(thing, tuple) else thing.__setitem__
+    if isinstance(thing, dict | list | tuple | types.MappingProxyType):
+        pairs = enumerate(thing) if isinstance(thing, list | tuple) else thing.items()
+        put = getattr(thing, "__setitem__", None)
         if len(thing) <= 1000:  # more are data, where nobody keeps a Generator
             yield from ((key, value, put) for key, value in pairs)
-    elif isinstance(thing, type):
-        for value in vars(thing).values() if not _left(thing.__module__) else ():
-            value = getattr(value, "__func__", value)  # static and class methods
-            yield None, getattr(value, "__wrapped__", value), None
-    elif hasattr(thing, "__dict__") and not _left(type(thing).__module__):
-        yield None, type(thing), None
-        if not isinstance(thing, types.ModuleType):
-            yield None, vars(thing), None
+    elif type(thing) in HELD:
+        yield from ((None, getattr(thing, name), None) for name in HELD[type(thing)])
+    elif not isinstance(thing, types.ModuleType) and not _left(thing):
+        if isinstance(thing, types.FunctionType):
+            names, space = set(_names(thing.__code__)), thing.__globals__
+            modules = [space[n] for n in names & space.keys()]
+            modules = [m for m in modules if isinstance(m, types.ModuleType)]
+            for there in [space, *(vars(m) for m in modules if not _left(m))]:
+                yield from (
+                    (n, there[n], there.__setitem__) for n in names & there.keys()
+                )
+            for cell in filter(_filled, thing.__closure__ or ()):
+                yield "cell_contents", cell.cell_contents, cell.__setattr__
+            yield "__defaults__", thing.__defaults__, thing.__setattr__
+            yield None, thing.__kwdefaults__, None
+        if hasattr(thing, "__dict__"):
+            yield from ((None, held, None) for held in (vars(thing), type(thing)))
 
 
-def _left(module):
+def _filled(cell):
+    return cell != types.CellType()  # equal to one that is not yet assigned
+
+
+def _left(thing):
+    module = getattr(thing, "__module__", None) or getattr(thing, "__name__", "")
     return any(f"{module}.".startswith(f"{name}.") for name in LEAVE)
 
 
