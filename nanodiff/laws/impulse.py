@@ -37,66 +37,54 @@ def encoder(predicts):
     return predicts if callable(predicts) else ENCODE[predicts]
 
 
-@dataclasses.dataclass
-class Run:
-    """One run of a loop, seen from the model: the time and numbers of x_t a call."""
-
-    times: list = dataclasses.field(default_factory=list)
-    x: list = dataclasses.field(default_factory=list)  # the last is the output
-    calls: int = 0  # with those that ask twice about the same
-    seen: tuple = ()  # the shape that the model saw first
-    shape: tuple = ()  # of the output
-    whole: bool = False  # is the output made of integers?
-
-
 class Model:
-    """What the loop gets as its network. rule(n, x, a, b) is its x0_hat at call n.
+    """What the loop gets as its network, and what it saw.
 
-    Without a rule it says anything, and needs no levels. size: numbers in one x_t, of
-    which the first `keep` are kept.
+    rule(n, x, a, b) is its x0_hat at call n; without a rule it says anything, and needs
+    no levels. size: numbers in one x_t, of which the first `keep` are kept.
     """
 
     device, dtype, training = "cpu", None, False
 
     def __init__(self, draws, encode=None, level=None, rule=None, size=None, keep=None):
         super().__init__()
-        self._draws, self._encode, self._level, self._rule = draws, encode, level, rule
-        self._size, self._keep, self._run, self._before = size, keep, Run(), None
+        self.draws, self.encode, self.level, self.rule = draws, encode, level, rule
+        self.size, self.keep, self.before = size, keep, None
+        self.times, self.x = [], []  # of each call, and of the output
+        self.calls, self.seen = 0, ()  # with those that ask twice; the shape of x_t
 
     def __call__(self, *args, **kwargs):
         x, t, *_ = [*args, *kwargs.values()]
         if np.size(as_numpy(t)) > np.size(as_numpy(x)):
             x, t = t, x  # model(t, x)
-        flat, time = as_numpy(x).reshape(-1), one_time(t)
-        size, self._run.seen = self._size or flat.size, self._run.seen or tuple(x.shape)
+        flat, time = as_numpy(x).reshape(-1), as_numpy(t).reshape(-1)
+        if not len(time) or not np.allclose(time, time[0]):
+            raise ValueError(f"t is {time[:5]}, expected one time for the whole batch")
+        size, self.seen = self.size or flat.size, self.seen or tuple(x.shape)
         if flat.size % size:
-            raise ValueError(
-                f"the model was called with {tuple(x.shape)}, {flat.size} numbers, "
-                f"expected a multiple of {size}"
-            )
-        said = self._says(time, flat[:size])  # a doubled batch is told the same twice
+            shape = f"{tuple(x.shape)}, {flat.size} numbers"
+            raise ValueError(f"xt has shape {shape}, expected a multiple of {size}")
+        said = self._says(float(time[0]), flat[:size])
+        # a doubled batch is told the same twice
         return like(x, np.tile(said, flat.size // size).reshape(x.shape))
 
-    def _says(self, time, x):
-        run = self._run
-        run.calls += 1
-        again = run.times[-1:] == [time] and np.array_equal(x, self._before)
-        if not again:  # guidance may ask twice about the same
-            run.times.append(time)
-            self._before = x.copy()
-            run.x.append(self._before[: self._keep])
-            self._draws.calls = len(run.times)
-        n = len(run.times) - 1
-        if self._rule is None:
+    def _says(self, t, x):
+        self.calls += 1
+        if self.times[-1:] != [t] or not np.array_equal(x, self.before):
+            self.times.append(t)  # guidance may ask twice about the same
+            self.before = x.copy()
+            self.x.append(self.before[: self.keep])
+            self.draws.calls = len(self.times)
+        n = len(self.times) - 1
+        if self.rule is None:
             return 0.1 * default_rng(n).standard_normal(x.size)
-        a, b = self._level(time)
+        a, b = self.level(t)
         if b <= NOISELESS:
-            return self._encode(x / a, 0 * x, a, b)
-        x0 = self._rule(n, x, a, b)
-        return self._encode(x0, (x - a * x0) / b, a, b)
+            return self.encode(x / a, 0 * x, a, b)
+        x0 = self.rule(n, x, a, b)
+        return self.encode(x0, (x - a * x0) / b, a, b)
 
-    # what loops ask of a network besides
-    def _itself(self, *args, **kwargs):
+    def _itself(self, *args, **kwargs):  # what loops ask of a network besides
         return self
 
     eval = train = to = cpu = cuda = half = float = double = requires_grad_ = _itself
@@ -112,7 +100,7 @@ def silent(n, x, a, b):
 
 
 def play(sample, shape, draws, undo=None, **options):
-    """Run the loop once, with `Model`'s options, and return its `Run`."""
+    """Run the loop once and return its `Model`, with the output as the last x."""
     kind = Model
     if (torch := sys.modules.get("torch")) is not None:  # so that modules may hold it
         parts = {"dtype": torch.float32, "device": torch.device("cpu")}
@@ -122,13 +110,12 @@ def play(sample, shape, draws, undo=None, **options):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             raw = last_array(sample(model, shape))
-    run = model._run
-    if not run.times:
+    if not model.times:
         raise ValueError("the model was never called")
     out = as_numpy(raw) if undo is None else as_numpy(undo(as_numpy(raw)))
-    run.x.append(out.reshape(-1)[: options.get("keep")])
-    run.shape, run.whole = out.shape, "int" in str(raw.dtype)
-    return run
+    model.x.append(out.reshape(-1)[: model.keep])
+    model.shape, model.whole = out.shape, "int" in str(raw.dtype)
+    return model
 
 
 def last_array(made):
@@ -166,14 +153,6 @@ def arrays_or_tensors():
     """Functions of an array that give what other code may take: it, or a tensor."""
     torch = sys.modules.get("torch")
     return [np.asarray] + ([] if torch is None else [torch.as_tensor])
-
-
-def one_time(t):
-    """The time in what the model is called with: an int, (N,), (N, 1), ..."""
-    t = as_numpy(t).reshape(-1)
-    if not len(t) or not np.allclose(t, t[0]):
-        raise ValueError(f"t is {t[:5]}, expected one time for the whole batch")
-    return float(t[0])
 
 
 @dataclasses.dataclass
@@ -217,7 +196,7 @@ class Loop:
 
     def __init__(self, sample, encode, undo=None, image=None):
         self.sample, self.encode, self.undo = sample, encode, undo
-        self._learn(3, image or (1, 2, 2))
+        self._learn(3, image or (1, 2, 2))  # with noise, and any output of the model
         if self.first.shape[:1] == (3,) and self.first.seen[0] == 1:
             # one image after the other: so one large image must answer all questions
             self._learn(1, image or (1, 48, 48))
@@ -231,7 +210,6 @@ class Loop:
         self.grouped = bool(each) and all(n % self.rows == 0 for n in runs)
 
     def _learn(self, rows, image):
-        """Learn the times, the draws and the shapes, with noise and any output."""
         draws, self.image = Draws(other=default_rng(0).standard_normal), tuple(image)
         self.first = play(self.sample, (rows, *image), draws, self.undo)
         self.log = draws.log
@@ -263,21 +241,19 @@ class Loop:
         for start in range(0, N + K, room):
             count = min(room, N + K - start)
 
-            def at(k, value, mark=0.0, start=start, count=count):
-                flat = np.zeros(room + 2)
-                flat[-1] = mark
+            def at(k, value, mark, start=start, count=count):
+                flat = np.append(np.zeros(room + 1), mark)
                 if start <= k < start + count:
                     flat[1 + k - start] = value
                 return flat
 
             def rule(n, x, a, b, at=at):
-                return at(K + n, SAID)
+                return at(K + n, SAID, 0.0)
 
             def fill(k, at=at):
-                return at(k, 1.0, mark=np.cos(k))
+                return at(k, 1.0, np.cos(k))
 
-            run, _ = self.play(level, rule, fill, rows, keep=1 + count)
-            x = np.array(run.x)
+            x = np.array(self.play(level, rule, fill, rows, keep=1 + count)[0].x)
             answers[:, start : start + count] = x[:, 1:] - x[:, :1]
         uniform, marks = zip(*draws.slots, strict=True) if K else ((), ())
         noise, signal = answers[:, :K], answers[:, K:] / SAID

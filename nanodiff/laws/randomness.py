@@ -142,12 +142,12 @@ def _numpy_fakes(draws):
         reseed(made, seed)
         return made
 
-    methods = _made(method, "numpy") | {"marks": _marks()}
+    methods = _made(method, "numpy")
     own = {name: make for name, make in methods.items() if hasattr(Generator, name)}
     Generators = type("Generator", (Generator,), own | {"marks": _marks()})
-    methods |= {"__init__": begin, "seed": reseed}
-    state = type("RandomState", (RandomState,), methods)()
-    fakes = {name: getattr(state, name) for name in methods if name[0] not in "_m"}
+    methods |= {"seed": reseed}
+    state = type("RandomState", (RandomState,), methods | {"__init__": begin})()
+    fakes = {name: getattr(state, name) for name in methods}
     fakes |= {"default_rng": new, "Generator": Generators, "RandomState": type(state)}
     return fakes, new(), state
 

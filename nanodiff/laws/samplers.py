@@ -61,7 +61,8 @@ def check_sampler(
     if alpha_bar is not None and not callable(alpha_bar):
         alpha_bar = levels_table(alpha_bar)
     encode, call = encoder(predicts), sample
-    if steps is not None and _takes_steps(sample):
+    must, names = _parameters(sample)
+    if steps is not None and (must >= 3 or "steps" in names):
         call = lambda model, shape: sample(model, shape, steps)  # noqa: E731
     try:
         loop = Loop(call, encode, undo, image)
@@ -103,7 +104,7 @@ def check_step(step, times, alpha_bar=None, **options):
     times = [t.item() if hasattr(t, "item") else t for t in times]
     if not times:
         raise ValueError("times is empty, expected at least one time")
-    wants_z, start = _positional(step) >= 4, 1.0
+    wants_z, start = _parameters(step)[0] >= 4, 1.0
     if callable(alpha_bar) and abs(np.hypot(*alpha_bar(times[0])) - 1) > 1e-3:
         start = float(alpha_bar(times[0])[1])
 
@@ -133,18 +134,15 @@ def check_step(step, times, alpha_bar=None, **options):
 check_step.laws = tuple(LAWS)
 
 
-def _positional(function):
-    """How many positional arguments a function must be given."""
+def _parameters(function):
+    """How many positional arguments a function must be given, and all names."""
     try:
-        parameters = inspect.signature(function).parameters.values()
+        parameters = inspect.signature(function).parameters
     except (TypeError, ValueError):
-        return 3
-    plain = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    return sum(p.kind in plain and p.default is p.empty for p in parameters)
-
-
-def _takes_steps(sample):
-    return _positional(sample) >= 3 or "steps" in inspect.signature(sample).parameters
+        return 0, ()
+    kinds = inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD
+    must = [p for p in parameters.values() if p.kind in kinds and p.default is p.empty]
+    return len(must), tuple(parameters)
 
 
 def check_predictions(samples, alpha_bar, **options):
@@ -170,26 +168,20 @@ def check_predictions(samples, alpha_bar, **options):
     }
     (kind, report), *others = reports.items()
     for other, second in others:
-        report.add("same run", *_same_run(kind, report, other, second))
+        runs = [[(s.t, s.c0, s.ce, s.sigma) for s in r.steps] for r in (report, second)]
+        if len(runs[0]) != len(runs[1]) or not runs[0]:
+            found = f"{len(runs[0])} steps of {kind}, {len(runs[1])} of {other}"
+            report.add("same run", "BROKEN", found, second["runs"].found)
+            continue
+        off = np.abs(np.subtract(*runs)).max(1)
+        n = int(np.argmax(off))
+        found = f"{report.steps[n]}: {other} and {kind} differ by {off[n]:.1e}"
+        cause = f"{other} turned into x0_hat or eps_hat by another formula"
+        report.add("same run", "ok" if off[n] < SAME else "BROKEN", found, cause)
     return report
 
 
 check_predictions.laws = (*LAWS, "same run")
-
-
-def _same_run(kind, report, other, second):
-    if second["runs"].verdict == "crash":
-        return "crash", f"{other}: {second['runs'].found}"
-    if [s.t for s in report.steps] != [s.t for s in second.steps]:
-        return "BROKEN", f"{other} visits other times than {kind}"
-    numbers = [[(s.c0, s.ce, s.sigma) for s in r.steps] for r in (report, second)]
-    off = np.abs(np.subtract(*numbers)).reshape(-1, 3).max(1, initial=0)
-    found = f"{other} and {kind} differ by {off.max(initial=0):.1e}"
-    if off.max(initial=0) < SAME:
-        return "ok", found
-    cause = f"{other} turned into x0_hat or eps_hat by another formula"
-    where = report.steps[int(np.argmax(off))]
-    return "BROKEN", f"{where}: {found}; expected at most {SAME}", cause
 
 
 def check_inversion(invert, sample, alpha_bar, *, steps=(20, 40, 80), **options):
@@ -224,22 +216,16 @@ def check_inversion(invert, sample, alpha_bar, *, steps=(20, 40, 80), **options)
     for like in arrays_or_tensors():
         try:
             errors = [float(np.sqrt(np.mean(back(n, like) ** 2))) for n in steps]
-            break
         except Exception as error:  # whatever the code of others raises
-            failed = "crash", f"{type(error).__name__}: {str(error)[:300]}"
-    else:
-        report.add("goes back", *failed)
-        return report
-    order = -np.polyfit(np.log(steps), np.log(np.maximum(errors, 1e-12)), 1)[0]
-    good = errors[-1] < 1e-3 or (order > 0.7 and errors[-1] < 0.2)
-    pairs = zip(errors, steps, strict=True)
-    found = ", ".join(f"{error:.4f} with {n} steps" for error, n in pairs)
-    report.add(
-        "goes back",
-        "ok" if good else "BROKEN",
-        f"error {found}; expected one that falls as 1 / n",
-        "eps_hat taken at another time than x_s, or steps that do not join",
-    )
+            said = "crash", f"{type(error).__name__}: {str(error)[:300]}"
+            continue
+        order = -np.polyfit(np.log(steps), np.log(np.maximum(errors, 1e-12)), 1)[0]
+        good = errors[-1] < 1e-3 or (order > 0.7 and errors[-1] < 0.2)
+        pairs = zip(errors, steps, strict=True)
+        found = ", ".join(f"{error:.4f} with {n} steps" for error, n in pairs)
+        said = "ok" if good else "BROKEN", f"error {found}; expected to fall as 1 / n"
+        break
+    report.add("goes back", *said, "eps_hat taken at another time than x_s")
     return report
 
 
