@@ -614,6 +614,24 @@ def test_conventions_are_notes():
     assert not report.broken and report["clip"].verdict == "note"
 
 
+@pytest.mark.parametrize("quiet", [True, False])
+def test_a_discretisation_of_the_sde_is_a_note(quiet):
+    report = laws.check_sampler(strangers.euler_maruyama(quiet=quiet), ALPHA_BAR)
+    assert not report.broken and report.kind == "a discretisation of the SDE", report
+    verdicts = [report[law].verdict for law in ("joins", "spread", "quiet end")]
+    assert verdicts == ["note", "note", "ok" if quiet else "small"]
+    assert report.expected == (0.3, 0.5) and abs(report.std - 0.513) < 2e-3
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"drift": 1.0}, {"drift": 0.0}, {"score_by": 0.9}, {"sigma": lambda beta: beta}],
+)
+def test_a_wrong_discretisation_of_the_sde_is_broken(wrong):
+    report = laws.check_sampler(strangers.euler_maruyama(**wrong), ALPHA_BAR)
+    assert {"joins", "spread", "moments"} <= set(report.broken), report
+
+
 def test_training_and_sampling_must_share_a_schedule():
     other = cosine(T)
 

@@ -231,7 +231,11 @@ class Loop:
     def measure(self, level):
         """Put one impulse into each draw and each call; return `Measured`."""
         size = self.rows * self.numbers
-        _, draws = self.play(level, silent, lambda k: np.full(size, np.cos(k)))
+
+        def varied(k, *_):  # so that no two calls see the same
+            return np.full(size, SAID * np.cos(k))
+
+        _, draws = self.play(level, varied, varied)
         N, K = len(self.times), len(draws.slots)
         rows = max(3, -(-(N + K + 2) // self.numbers)) if self.free else self.rows
         room = rows * self.numbers - 2  # the first stays idle, the last never repeats
