@@ -126,6 +126,9 @@ def test_any_times_kind_and_eta_keep_the_laws_of_ddim(schedule, data, kind, eta)
     )
     report = laws.check_sampler(sample, schedule.alpha_bar, predicts=kind)
     assert set(report.broken) <= {"starts"}, report  # times may start below T
+    found = [(s.c0, s.ce**2 + s.sigma**2) for s in report.steps]
+    wanted = [(s.a_s, s.b_s**2) for s in report.steps]
+    np.testing.assert_allclose(found, wanted, rtol=1e-9, atol=1e-9)
 
 
 @given(st.integers(21, 200).map(linear), st.integers(1, 20))

@@ -8,6 +8,8 @@ import numpy as np
 from nanodiff.laws.impulse import arrays_or_tensors, as_numpy, last_array
 from nanodiff.laws.randomness import Draws, replaced
 
+VISIBLE, FLAGRANT = 2e-3, 0.02  # alpha_bar at the first call, and at T
+
 
 def table_of(values, name="alpha_bar"):
     """The table as float64 (T,), or ValueError."""
@@ -81,6 +83,20 @@ class Levels:
         if self.last is None:
             return None
         return self.first + int(np.argmin(np.abs(np.sqrt(self.table) - a)))
+
+    def leading(self, times):
+        """Do times fall evenly from one step before the last, as many packages' do?"""
+        falling = sorted(set(times), reverse=True)
+        if len(falling) == 1:
+            return self.last is not None and falling[0] <= self.first + 1
+        gap = falling[0] - falling[1]
+        beyond = falling[0] + gap * (1 - 1e-9)
+        if not np.allclose(np.diff(falling), -gap, atol=1.0 if gap > 10 else 1e-3):
+            return False
+        if self.last is not None:
+            return falling[0] < self.last <= beyond
+        a, b = self.read(beyond)
+        return a * a <= VISIBLE * (a * a + b * b)
 
 
 def _pair(alpha_bar, t):

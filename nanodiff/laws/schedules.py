@@ -2,10 +2,9 @@
 
 import numpy as np
 
-from nanodiff.laws.levels import ask, measured_level, table_of
+from nanodiff.laws.levels import FLAGRANT, VISIBLE, ask, measured_level, table_of
 from nanodiff.laws.report import Report, allowed, law
 
-VISIBLE, FLAGRANT = 2e-3, 0.02  # alpha_bar at T
 SEEN = 0.015  # two grey levels of 256, in [-1, 1]
 AGREES = 1e-2  # in sqrt(alpha_bar): how near a table is to its formula
 KINDS = ("linear", "quadratic", "cosine", "sigmoid")

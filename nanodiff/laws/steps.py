@@ -198,3 +198,34 @@ def discretises(steps):
     b = np.array([s.b for s in steps])
     near = (signal < beta**2 + change) & (variance < 1.5 * beta**2 / b**2 + change)
     return bool(near.all())
+
+
+def why_apart(levels, steps):
+    """The usual cause of steps that do not join, from where they land."""
+    if levels.last is None:
+        return "the level of another time than the next call's"
+    lengths = {round(s.t - levels.landing(s.c0)) for s in steps}
+    if lengths == {1} and len(steps) + 1 <= len(levels.table) // 2:
+        return "steps that are one time long, on a list with fewer times"
+    one = len(lengths) == 1
+    here = f", here t - {lengths.pop()}" if one else ", or from another list"
+    return "the previous time computed as t - T // n" + here
+
+
+def why_off(step):
+    """The usual cause of a wrong noise, from the formula that it fits."""
+    b_s = step.landing[1]
+    beta, tilde, post = legal(step.a, step.b, *step.landing)
+    if step.ce < 0:
+        return "a minus before eps_hat"
+    if close(step.ce, post, b_s):
+        if close(step.sigma, 0, b_s):
+            return "no noise added back"
+        for name, value in (("beta", beta), ("beta_tilde", tilde)):
+            if close(step.sigma, value, b_s):
+                return f"sigma = {name}, where its square root belongs"
+    if close(step.ce, b_s, b_s) and step.sigma > 0:
+        return "eps_hat keeps its whole share beside z: sigma^2 is not subtracted"
+    if close(step.sigma, 0, b_s):
+        return "eps_hat multiplied by something else than sqrt(1 - alpha_bar)"
+    return "variance and mean from different times, or a square root left out"

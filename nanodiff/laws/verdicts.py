@@ -3,11 +3,10 @@
 import numpy as np
 
 from nanodiff.laws.evidence import BEND, MEAN, POINT, SEEN, SINGLE, STD, far
-from nanodiff.laws.levels import measured_level
+from nanodiff.laws.levels import FLAGRANT, VISIBLE, measured_level
 from nanodiff.laws.report import law
-from nanodiff.laws.steps import close, first_order, legal
+from nanodiff.laws.steps import first_order, why_apart, why_off
 
-VISIBLE, FLAGRANT = 2e-3, 0.02  # alpha_bar at the first call
 FEW = 30  # calls
 LAWS = {}  # name: (judge, usual cause)
 
@@ -26,12 +25,7 @@ def runs(run):
     return ("note", note) if note else ("ok", f"{len(run.times)} calls")
 
 
-@law(
-    LAWS,
-    "finite",
-    "the table read at -1, a division by 1 - alpha_bar = 0, or the root of a negative "
-    "number",
-)
+@law(LAWS, "finite", "the table read at -1, or a division by 1 - alpha_bar = 0")
 def finite(run):
     """No NaN."""
     m = run.measured
@@ -76,7 +70,7 @@ def starts(run):
     std = np.sqrt(np.sum(m.noise[0] ** 2 * m.variance))
     off, left = min(abs(std - b), abs(std - unit)) / unit, (a / unit) ** 2
     signal = f"alpha_bar is {left:.2g}: x_t still holds {np.sqrt(left):.2f} x_0"
-    lead = left > VISIBLE and leading(run)
+    lead = left > VISIBLE and run.levels.leading(run.times)
     signal = f"at the first call, t = {t:g}: {signal}"
     if left > FLAGRANT and not lead:
         return "BROKEN", f"{signal}; expected at most {VISIBLE}"
@@ -89,27 +83,7 @@ def starts(run):
     return "ok", f"alpha_bar {left:.2g} at t = {t:g}"
 
 
-def leading(run):
-    """Do the times fall evenly from one step before the last, as many packages' do?"""
-    levels, falling = run.levels, sorted(set(run.times), reverse=True)
-    if len(falling) == 1:
-        return levels.last is not None and falling[0] <= levels.first + 1
-    gap = falling[0] - falling[1]
-    beyond = falling[0] + gap * (1 - 1e-9)
-    if not np.allclose(np.diff(falling), -gap, atol=1.0 if gap > 10 else 1e-3):
-        return False
-    if levels.last is not None:
-        return falling[0] < levels.last <= beyond
-    a, b = levels.read(beyond)
-    return a * a <= VISIBLE * (a * a + b * b)
-
-
-@law(
-    LAWS,
-    "shares",
-    "training and sampling with two schedules, or times counted from 0 in one and from "
-    "1 in the other",
-)
+@law(LAWS, "shares", "two schedules, or times counted from 0 in one and 1 in the other")
 def shares(run):
     """q_sample, if given beside alpha_bar, has the levels that the sampler assumes."""
     if run.levels.q_sample is None:
@@ -142,18 +116,6 @@ def joins(run):
     return verdict, found, "" if run.discrete else why_apart(run.levels, steps)
 
 
-def why_apart(levels, steps):
-    """The usual cause of steps that do not join, from where they land."""
-    if levels.last is None:
-        return "the level of another time than the next call's"
-    lengths = {round(s.t - levels.landing(s.c0)) for s in steps}
-    if lengths == {1} and len(steps) + 1 <= len(levels.table) // 2:
-        return "steps that are one time long, on a list with fewer times"
-    one = len(lengths) == 1
-    here = f", here t - {lengths.pop()}" if one else ", or from another list"
-    return "the previous time computed as t - T // n" + here
-
-
 @law(LAWS, "spread", needs=["one_call", "normal"])
 def spread(run):
     """x_s has the noise of the time where the step lands."""
@@ -172,25 +134,6 @@ def spread(run):
     verdict = "BROKEN" if size[n] > SINGLE else run.degree
     cause = "" if run.discrete else why_off(s)
     return verdict, f"{found}; expected {s.landing[1]:.4f}", cause
-
-
-def why_off(step):
-    """The usual cause of a wrong noise, from the formula that it fits."""
-    b_s = step.landing[1]
-    beta, tilde, post = legal(step.a, step.b, *step.landing)
-    if step.ce < 0:
-        return "a minus before eps_hat"
-    if close(step.ce, post, b_s):
-        if close(step.sigma, 0, b_s):
-            return "no noise added back"
-        for name, value in (("beta", beta), ("beta_tilde", tilde)):
-            if close(step.sigma, value, b_s):
-                return f"sigma = {name}, where its square root belongs"
-    if close(step.ce, b_s, b_s) and step.sigma > 0:
-        return "eps_hat keeps its whole share beside z: sigma^2 is not subtracted"
-    if close(step.sigma, 0, b_s):
-        return "eps_hat multiplied by something else than sqrt(1 - alpha_bar)"
-    return "variance and mean from different times, or a square root left out"
 
 
 @law(LAWS, "ends", "the last step reads another level than alpha_bar = 1")
@@ -251,7 +194,7 @@ def quiet_end(run):
 def linear(run):
     """Three times the noise, three times the response."""
     if not run.linear:
-        return "note", "x_t is no linear map of the noise: only the output is judged"
+        return "note", "x_t is no linear map of the noise: its output is judged", ""
     if run.several or not run.normal:
         return None
     large = run.bend_of_large >= BEND
