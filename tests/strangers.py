@@ -84,6 +84,20 @@ def ddim(times, previous=None, sign=1.0, eta=0.0, at=level, clamp=None, final=No
     return sample
 
 
+def euler_maruyama(drift=0.5, score_by=1.0, sigma=np.sqrt, quiet=True):
+    """The VP-SDE of Song et al. 2021 (arXiv 2011.13456), a step of one time each."""
+
+    def sample(model, shape):
+        x = np.random.randn(*shape)
+        for t in range(T - 1, -1, -1):
+            score = -score_by * model(x, t) / np.sqrt(1 - ALPHA_BAR[t])
+            x = x + BETA[t] * (drift * x + score)
+            x = x + sigma(BETA[t]) * np.random.randn(*shape) * (t > 0 or not quiet)
+        return x
+
+    return sample
+
+
 def one_loop(make_noise, dtype=np.float64, order=False):
     """DDPM whose z is make_noise(rng, shape, t), drawn before the model is asked."""
 

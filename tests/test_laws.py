@@ -126,6 +126,9 @@ def test_any_times_kind_and_eta_keep_the_laws_of_ddim(schedule, data, kind, eta)
     )
     report = laws.check_sampler(sample, schedule.alpha_bar, predicts=kind)
     assert set(report.broken) <= {"starts"}, report  # times may start below T
+    found = [(s.c0, s.ce**2 + s.sigma**2) for s in report.steps]
+    wanted = [(s.a_s, s.b_s**2) for s in report.steps]
+    np.testing.assert_allclose(found, wanted, rtol=1e-9, atol=1e-9)
 
 
 @given(st.integers(21, 200).map(linear), st.integers(1, 20))
@@ -612,6 +615,24 @@ def test_conventions_are_notes():
 
     report = laws.check_sampler(clipped, ALPHA_BAR)
     assert not report.broken and report["clip"].verdict == "note"
+
+
+@pytest.mark.parametrize("quiet", [True, False])
+def test_a_discretisation_of_the_sde_is_a_note(quiet):
+    report = laws.check_sampler(strangers.euler_maruyama(quiet=quiet), ALPHA_BAR)
+    assert not report.broken and report.kind == "a discretisation of the SDE", report
+    verdicts = [report[law].verdict for law in ("joins", "spread", "quiet end")]
+    assert verdicts == ["note", "note", "ok" if quiet else "small"]
+    assert report.expected == (0.3, 0.5) and abs(report.std - 0.513) < 2e-3
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"drift": 1.0}, {"drift": 0.0}, {"score_by": 0.9}, {"sigma": lambda beta: beta}],
+)
+def test_a_wrong_discretisation_of_the_sde_is_broken(wrong):
+    report = laws.check_sampler(strangers.euler_maruyama(**wrong), ALPHA_BAR)
+    assert {"joins", "spread", "moments"} <= set(report.broken), report
 
 
 def test_training_and_sampling_must_share_a_schedule():

@@ -8,12 +8,7 @@ from nanodiff.laws.impulse import as_numpy
 from nanodiff.laws.report import Report
 from nanodiff.laws.samplers import check_sampler
 
-SAYS = {
-    "epsilon": "eps",
-    "v_prediction": "v",
-    "sample": "x0",
-    "flow_prediction": "flow",
-}
+SAYS = {"v_prediction": "v", "sample": "x0", "flow_prediction": "flow"}
 
 
 def check_scheduler(name, steps=50, step_options=None, allow=(), **config):
@@ -21,16 +16,15 @@ def check_scheduler(name, steps=50, step_options=None, allow=(), **config):
 
     name: such as "DDIMScheduler". config: what its constructor takes. steps: handed to
     set_timesteps. step_options: what its step takes besides, such as dict(eta=1.0).
-    Raises ImportError where diffusers is absent, ValueError for a name it does not have
-    or whose levels are not known.
+    allow: laws that may be broken. Raises ImportError where diffusers is absent,
+    ValueError for a name it does not have or whose levels are not known.
     """
     try:
         import diffusers
         import torch
     except ImportError as error:
-        raise ImportError(
-            "diffusers is not installed: pip install 'nanodiff[diffusers]'"
-        ) from error
+        message = "diffusers is not installed: pip install 'nanodiff[diffusers]'"
+        raise ImportError(message) from error
     if not hasattr(diffusers, name):
         raise ValueError(f"name is {name!r}, expected a scheduler of diffusers")
 
@@ -43,10 +37,10 @@ def check_scheduler(name, steps=50, step_options=None, allow=(), **config):
 
     def sample(model, shape):
         scheduler = make()
+        scale = getattr(scheduler, "scale_model_input", lambda x, t: x)
         x = torch.randn(shape) * getattr(scheduler, "init_noise_sigma", 1.0)
         for t in scheduler.timesteps:
-            scaled = scheduler.scale_model_input(x, t) if scales else x
-            said = model(scaled, t)
+            said = model(scale(x, t), t)
             x = scheduler.step(said, t, x, **(step_options or {})).prev_sample
         return x
 
@@ -55,39 +49,33 @@ def check_scheduler(name, steps=50, step_options=None, allow=(), **config):
     except (ImportError, TypeError):  # an extra that is absent, a config it has not
         raise
     except Exception as error:
-        report = Report(f"{name}:", allow=tuple(allow))
+        report = Report(allow=tuple(allow))
         report.add("runs", "crash", f"set_timesteps({steps}): {error}")
-        return report
-    scales = hasattr(scheduler, "scale_model_input")
-    says = SAYS.get(getattr(scheduler.config, "prediction_type", "epsilon"), "eps")
-    alpha_bar = getattr(scheduler, "alphas_cumprod", None)
+    else:
+        options = _levels(name, scheduler, steps)
+        report = check_sampler(sample, allow=allow, **options)
+    report.title = f"{name}:"
+    return report
+
+
+def _levels(name, scheduler, steps):
+    """The options of `check_sampler` that tell what a scheduler's times are."""
+    says = SAYS.get(getattr(scheduler.config, "prediction_type", None), "eps")
     if says == "flow" or "FlowMatch" in name:
         T = scheduler.config.num_train_timesteps
-        return check_sampler(
-            sample,
-            lambda t: (1 - t / T, t / T),
-            predicts="flow",
-            allow=allow,
-            title=f"{name}:",
-        )
-    if alpha_bar is None:
+        return {"alpha_bar": lambda t: (1 - t / T, t / T), "predicts": "flow"}
+    if getattr(scheduler, "alphas_cumprod", None) is None:
         raise ValueError(
             f"name is {name!r}, which has no alphas_cumprod: expected another, or use "
             "check_sampler with a function from t to (a, b)"
         )
-    table = as_numpy(alpha_bar)
+    table = as_numpy(scheduler.alphas_cumprod)
+    if all(float(t) == int(t) for t in scheduler.timesteps):
+        return {"alpha_bar": table, "predicts": says, "steps": steps}
     sigma = np.sqrt(1 / np.maximum(table, 1e-30) - 1)
 
     def between(t):  # schedulers of sigmas ask at times between the table's
         s = np.interp(t, np.arange(len(table)), sigma)
-        return 1 / np.sqrt(1 + s**2), s / np.sqrt(1 + s**2)
+        return 1 / np.hypot(1, s), s / np.hypot(1, s)
 
-    whole = all(float(t) == int(t) for t in scheduler.timesteps)
-    return check_sampler(
-        sample,
-        table if whole else between,
-        predicts=says,
-        allow=allow,
-        steps=steps if whole else None,
-        title=f"{name}:",
-    )
+    return {"alpha_bar": between, "predicts": says}

@@ -1,13 +1,11 @@
-"""The method: one run of anybody's loop, with our model and our noise, measured.
+"""The method: anybody's loop, run with our model and our noise, and measured.
 
 The model says x0_hat = 0, but for one number of the batch at one call; the noise is 0,
 but for one number at one draw. So each number of the batch answers one question, and
     noise[m, k]   what draw k has become at call m
     signal[m, n]  what the x0_hat said at call n has become at call m
-follow exactly; the last row is the output. A loop that calls the model once a step has
-    x_s = c0 x0_hat + ce eps_hat + sigma z         x_t = a x0_hat + b eps_hat
-three numbers a step, which are read off these rows. No Monte Carlo, no clip that acts,
-no knowledge of the code.
+follow exactly; the last row is the output. No Monte Carlo, no clip that acts, no
+knowledge of the code.
 """
 
 import dataclasses
@@ -18,7 +16,7 @@ import warnings
 import numpy as np
 from numpy.random import default_rng  # the real one, while a run has another
 
-from nanodiff.laws.randomness import Draws, Kept, replaced
+from nanodiff.laws.randomness import Draws, replaced
 
 SAID = 0.5  # the x0_hat of an impulse: inside [-1, 1], so that no clip acts
 NOISELESS = 1e-6  # below this b, x_t is the data and eps says nothing
@@ -39,98 +37,85 @@ def encoder(predicts):
     return predicts if callable(predicts) else ENCODE[predicts]
 
 
-@dataclasses.dataclass
-class Run:
-    """One run of a loop, seen from the model: numbers of x_t at each call."""
-
-    times: list
-    x: list  # at each call, the first `keep` numbers of x_t; then of the output
-    calls: int
-    dtype: str
-    whole: bool  # is the output made of integers?
-    shape: tuple  # of the output
-    seen: tuple  # the shape that the model saw first
-
-
 class Model:
-    """What the loop gets as its network. `rule(n, x, a, b)` is its x0_hat at call n."""
+    """What the loop gets as its network, and what it saw.
 
-    def __init__(self, level, encode, rule, draws, size=None, keep=None):
+    rule(n, x, a, b) is its x0_hat at call n; without a rule it says anything, and needs
+    no levels. size: numbers in one x_t, of which the first `keep` are kept.
+    """
+
+    device, dtype, training = "cpu", None, False
+
+    def __init__(self, draws, encode=None, level=None, rule=None, size=None, keep=None):
         super().__init__()
-        self._level, self._encode, self._rule = level, encode, rule
-        self._draws, self._size, self._keep = draws, size, keep
-        self._times, self._x, self._calls, self._before = [], [], 0, None
-        self._dtype, self._seen = "", None
-        self.training = False
+        self.draws, self.encode, self.level, self.rule = draws, encode, level, rule
+        self.size, self.keep, self.before = size, keep, None
+        self.times, self.x = [], []  # of each call, and of the output
+        self.calls, self.seen = 0, ()  # with those that ask twice; the shape of x_t
 
     def __call__(self, *args, **kwargs):
         x, t, *_ = [*args, *kwargs.values()]
         if np.size(as_numpy(t)) > np.size(as_numpy(x)):
             x, t = t, x  # model(t, x)
-        flat, time = as_numpy(x).reshape(-1), one_time(t)
-        if self._seen is None:
-            self._seen, self._dtype = tuple(x.shape), str(x.dtype)
-        if self._rule is None:
-            self._visit(time, flat)
-            anything = default_rng(self._calls).standard_normal(x.shape)
-            return like(x, 0.1 * anything)
-        if len(flat) % self._size:
-            raise ValueError(
-                f"the model was called with {tuple(x.shape)}, {len(flat)} numbers, "
-                f"expected a multiple of {self._size}"
-            )
-        mine = flat[: self._size]  # a doubled batch says the same twice
-        self._visit(time, mine)
-        a, b = self._level(time)
-        x0 = self._rule(len(self._times) - 1, mine, a, b)
-        quiet = b <= NOISELESS
-        eps = 0 * mine if quiet else (mine - a * x0) / b
-        said = self._encode(mine / a if quiet else x0, eps, a, b)
-        return like(x, np.tile(said, len(flat) // self._size).reshape(x.shape))
+        flat, time = as_numpy(x).reshape(-1), as_numpy(t).reshape(-1)
+        if not len(time) or not np.allclose(time, time[0]):
+            raise ValueError(f"t is {time[:5]}, expected one time for the whole batch")
+        size, self.seen = self.size or flat.size, self.seen or tuple(x.shape)
+        if flat.size % size:
+            shape = f"{tuple(x.shape)}, {flat.size} numbers"
+            raise ValueError(f"xt has shape {shape}, expected a multiple of {size}")
+        said = self._says(float(time[0]), flat[:size])
+        # a doubled batch is told the same twice
+        return like(x, np.tile(said, flat.size // size).reshape(x.shape))
 
-    def _visit(self, time, x):
-        self._calls += 1
-        if self._times and self._times[-1] == time and np.array_equal(x, self._before):
-            return  # asked twice about the same, as guidance does
-        self._times.append(time)
-        self._before = x.copy()
-        self._x.append(self._before[: self._keep])
-        self._draws.calls = len(self._times)
+    def _says(self, t, x):
+        self.calls += 1
+        if self.times[-1:] != [t] or not np.array_equal(x, self.before):
+            self.times.append(t)  # guidance may ask twice about the same
+            self.before = x.copy()
+            self.x.append(self.before[: self.keep])
+            self.draws.calls = len(self.times)
+        n = len(self.times) - 1
+        if self.rule is None:
+            return 0.1 * default_rng(n).standard_normal(x.size)
+        a, b = self.level(t)
+        if b <= NOISELESS:
+            return self.encode(x / a, 0 * x, a, b)
+        x0 = self.rule(n, x, a, b)
+        return self.encode(x0, (x - a * x0) / b, a, b)
 
-    # what loops ask of a network besides
-    def _itself(self, *args, **kwargs):
+    def _itself(self, *args, **kwargs):  # what loops ask of a network besides
         return self
 
     eval = train = to = cpu = cuda = half = float = double = requires_grad_ = _itself
-    device, dtype = "cpu", None
 
     def parameters(self, *args, **kwargs):
         torch = sys.modules.get("torch")
         yield np.zeros(1, np.float32) if torch is None else torch.zeros(1)
 
 
-def play(sample, shape, level, encode, rule, draws, undo=None, size=None, keep=None):
-    """Run the loop once and return its `Run`."""
+def silent(n, x, a, b):
+    """The rule of a model that says x0_hat = 0."""
+    return 0 * x
+
+
+def play(sample, shape, draws, undo=None, **options):
+    """Run the loop once and return its `Model`, with the output as the last x."""
     kind = Model
     if (torch := sys.modules.get("torch")) is not None:  # so that modules may hold it
-        kind = type("Model", (Model, torch.nn.Module), {})
-    model = kind(level, encode, rule, draws, size, keep)
-    if torch is not None:
-        model.dtype, model.device = torch.float32, torch.device("cpu")
+        parts = {"dtype": torch.float32, "device": torch.device("cpu")}
+        kind = type("Model", (Model, torch.nn.Module), parts)
+    model = kind(draws, **options)
     with replaced(draws, sample), np.errstate(all="ignore"):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             raw = last_array(sample(model, shape))
-    if not model._times:
+    if not model.times:
         raise ValueError("the model was never called")
-    out = as_numpy(raw)
-    if undo is not None:
-        out = np.asarray(undo(out), np.float64)
-    whole = "int" in str(raw.dtype)
-    x = [*model._x, out.reshape(-1)[:keep]]
-    return Run(
-        model._times, x, model._calls, model._dtype, whole, out.shape, model._seen
-    )
+    out = as_numpy(raw) if undo is None else as_numpy(undo(as_numpy(raw)))
+    model.x.append(out.reshape(-1)[: model.keep])
+    model.shape, model.whole = out.shape, "int" in str(raw.dtype)
+    return model
 
 
 def last_array(made):
@@ -139,12 +124,9 @@ def last_array(made):
         *_, made = made
     if isinstance(made, dict):
         made = list(made.values())
-    if isinstance(made, tuple | list):
-        arrays = [m for m in made if getattr(m, "ndim", 0)]
-        if not arrays:
-            raise ValueError("sample returned no array, expected x_0")
-        # (x_0, all the steps), or (t, x_t), or [x_T, ..., x_0]
-        return arrays[0] if isinstance(made, tuple) else arrays[-1]
+    if isinstance(made, tuple | list):  # (x_0, all the steps), (t, x_t), [x_T, .., x_0]
+        arrays = [m for m in made if getattr(m, "ndim", 0)] or [None]
+        made = arrays[0] if isinstance(made, tuple) else arrays[-1]
     if not hasattr(made, "dtype"):
         raise ValueError(f"sample returned {type(made).__name__}, expected an array")
     return made
@@ -167,26 +149,25 @@ def like(x, array):
     return array.astype(kind)
 
 
-def one_time(t):
-    """The time in what the model is called with: an int, (N,), (N, 1), ..."""
-    t = as_numpy(t).reshape(-1)
-    if not len(t) or not np.allclose(t, t[0]):
-        raise ValueError(f"t is {t[:5]}, expected one time for the whole batch")
-    return float(t[0])
+def arrays_or_tensors():
+    """Functions of an array that give what other code may take: it, or a tensor."""
+    torch = sys.modules.get("torch")
+    return [np.asarray] + ([] if torch is None else [torch.as_tensor])
 
 
 @dataclasses.dataclass
 class Measured:
     """The loop as one linear map of its noise and of what the model said."""
 
-    times: list
     noise: np.ndarray  # (calls + 1, draws)
     signal: np.ndarray  # (calls + 1, calls)
     level: np.ndarray  # (calls + 1,) where no noise and no x0_hat is
-    variance: np.ndarray  # (draws,) 1, or 1/12 of a uniform number
     uniform: np.ndarray  # (draws,)
-    places: list  # (draws,) the seed and place of each draw, if they are known
-    whole: bool
+    marks: list  # (draws,) equal after equal seeds
+
+    @property
+    def variance(self):
+        return np.where(self.uniform, 1 / 12, 1.0)
 
     def moments(self, levels, mean, std):
         """Mean and std of the output for data N(mean, std^2), exactly.
@@ -196,15 +177,18 @@ class Measured:
         """
         a, b = levels.T
         k = a * std**2 / np.maximum(a**2 * std**2 + b**2, 1e-30)
-        N = len(a)
         # what each x_t adds to the output, through all later outputs of the model
-        y = self.signal[N] * k
-        for n in range(N - 1, 0, -1):
+        y = self.signal[-1] * k
+        for n in range(len(a) - 1, 0, -1):
             y[:n] += y[n] * self.signal[n, :n] * k[:n]
         given = self.level + self.signal @ ((1 - k * a) * mean)
-        weights = self.noise[N] + y @ self.noise[:N]
+        weights = self.noise[-1] + y @ self.noise[:-1]
         var = np.sum(weights**2 * self.variance)
-        return float(given[N] + y @ given[:N]), float(np.sqrt(var))
+        return float(given[-1] + y @ given[:-1]), float(np.sqrt(var))
+
+
+class Unsteady(ValueError):
+    """The loop called the model at other times in another run."""
 
 
 class Loop:
@@ -212,130 +196,83 @@ class Loop:
 
     def __init__(self, sample, encode, undo=None, image=None):
         self.sample, self.encode, self.undo = sample, encode, undo
-        draws, self.image = self._first(3, image or (1, 2, 2))
+        self._learn(3, image or (1, 2, 2))  # with noise, and any output of the model
         if self.first.shape[:1] == (3,) and self.first.seen[0] == 1:
             # one image after the other: so one large image must answer all questions
-            draws, self.image = self._first(1, image or (1, 48, 48))
-        first = self.first
-        self.free = first.shape[:1] == (3,)
-        rows = first.shape[0] if first.shape else 1
-        self.row = first.seen[1:]  # the shape of one image, as the model sees it
-        self.rows = rows
+            self._learn(1, image or (1, 48, 48))
+        self.times, self.row = self.first.times, self.first.seen[1:]
+        self.free = self.first.shape[:1] == (3,)  # does it make as many as one asks?
+        self.rows = self.first.shape[0] if self.first.shape else 1
+        self.numbers = max(int(np.prod(self.row)), 1)  # of one image
+        each = [call for shape, call, _ in self.log if shape == self.row]
+        runs = [len(list(same)) for _, same in itertools.groupby(each)]
+        # does it draw for one image after the other?
+        self.grouped = bool(each) and all(n % self.rows == 0 for n in runs)
+
+    def _learn(self, rows, image):
+        draws, self.image = Draws(other=default_rng(0).standard_normal), tuple(image)
+        self.first = play(self.sample, (rows, *image), draws, self.undo)
         self.log = draws.log
-        self.grouped = self._is_grouped()
 
-    def _first(self, rows, image):
-        """Learn the times, the draws and the shapes, with noise and any output."""
-        draws = Draws(odd=default_rng(0).standard_normal)
-        shape = (rows, *image)
-        self.first = play(self.sample, shape, None, None, None, draws, self.undo)
-        return draws, tuple(image)
+    def play(self, level, rule, fill=None, rows=None, other=np.zeros, keep=None):
+        """One run and its draws, with rows images, or with as many as the loop makes.
 
-    @property
-    def numbers(self):
-        return max(int(np.prod(self.row)), 1)
-
-    def _is_grouped(self):
-        """Does the loop draw for one image after the other?"""
-        each = [call for shape, call, *_ in self.log if shape == self.row]
-        count = [len(list(same)) for _, same in itertools.groupby(each)]
-        return bool(each) and all(n % self.rows == 0 for n in count)
-
-    def play(self, level, rule, fill, rows=None, odd=0.0, keep=None):
-        """One run with rows images, or with as many as the loop makes itself."""
+        rule(n, x, a, b) is x0_hat at call n, fill(k) the k-th draw.
+        """
         rows = rows if self.free and rows else self.rows
-        size = rows * self.numbers
-        draws = Draws(size, fill, self.row if self.grouped else None, odd)
-        run = play(
-            self.sample,
-            (rows, *self.image),
-            level,
-            self.encode,
-            rule,
-            draws,
-            self.undo,
-            size,
-            keep,
-        )
-        if run.times != self.first.times:
-            raise Unsteady(f"{len(run.times)} calls, {len(self.first.times)} at first")
+        size, shape = rows * self.numbers, (rows, *self.image)
+        draws = Draws(size, fill, self.row if self.grouped else None, other)
+        how = {"encode": self.encode, "level": level, "rule": rule, "size": size}
+        run = play(self.sample, shape, draws, self.undo, keep=keep, **how)
+        if run.times != self.times:
+            raise Unsteady(f"{len(run.times)} calls, {len(self.times)} at first")
         return run, draws
-
-    def slots(self):
-        """(calls before it, uniform?, place) of each draw of as many numbers as x_t."""
-        size = self.rows * self.numbers
-        draws = Draws(size, None, self.row if self.grouped else None)
-        for shape, draws.calls, uniform, place in self.log:
-            draws.array(shape, uniform, Kept(place))
-        return draws.slots
-
-    def odd_draws(self):
-        """Shapes of draws that are not one number for each number of x_t."""
-        size, row = self.rows * self.numbers, self.row if self.grouped else None
-        return [
-            s
-            for s, *_ in self.log
-            if s != row and (not np.prod(s) or np.prod(s) % size)
-        ]
 
     def measure(self, level):
         """Put one impulse into each draw and each call; return `Measured`."""
-        slots = self.slots()
-        N, K = len(self.first.times), len(slots)
-        wanted = N + K
-        rows = max(3, -(-(wanted + 2) // self.numbers))
-        size = (rows if self.free else self.rows) * self.numbers
-        room = size - 2  # number 0 stays idle, and the last keeps every x_t different
-        if room < 1:
-            raise ValueError(f"x_t is {size} numbers, expected at least 3")
-        answers = np.empty((N + 1, wanted))
-        for start in range(0, wanted, room):
-            count = min(room, wanted - start)
+        size = self.rows * self.numbers
 
-            def at(k, value, mark=0.0, start=start, count=count):
-                flat = np.zeros(size)
-                flat[-1] = mark
+        def varied(k, *_):  # so that no two calls see the same
+            return np.full(size, SAID * np.cos(k))
+
+        _, draws = self.play(level, varied, varied)
+        N, K = len(self.times), len(draws.slots)
+        rows = max(3, -(-(N + K + 2) // self.numbers)) if self.free else self.rows
+        room = rows * self.numbers - 2  # the first stays idle, the last never repeats
+        if room < 1:
+            raise ValueError(f"x_t is {room + 2} numbers, expected at least 3")
+        answers = np.empty((N + 1, N + K))
+        for start in range(0, N + K, room):
+            count = min(room, N + K - start)
+
+            def at(k, value, mark, start=start, count=count):
+                flat = np.append(np.zeros(room + 1), mark)
                 if start <= k < start + count:
                     flat[1 + k - start] = value
                 return flat
 
-            run, _ = self.play(
-                level,
-                lambda n, x, a, b, at=at: at(K + n, SAID),
-                lambda k, at=at: at(k, 1.0, mark=np.cos(k)),
-                rows,
-                keep=1 + count,
-            )
-            x = np.array(run.x)
+            def rule(n, x, a, b, at=at):
+                return at(K + n, SAID, 0.0)
+
+            def fill(k, at=at):
+                return at(k, 1.0, np.cos(k))
+
+            x = np.array(self.play(level, rule, fill, rows, keep=1 + count)[0].x)
             answers[:, start : start + count] = x[:, 1:] - x[:, :1]
-        uniform = np.array([u for _, u, _ in slots], bool)
-        return Measured(
-            self.first.times,
-            answers[:, :K],
-            answers[:, K:] / SAID,
-            x[:, 0],
-            np.where(uniform, 1 / 12, 1.0),
-            uniform,
-            [place for *_, place in slots],
-            run.whole,
-        )
+        uniform, marks = zip(*draws.slots, strict=True) if K else ((), ())
+        noise, signal = answers[:, :K], answers[:, K:] / SAID
+        return Measured(noise, signal, x[:, 0], np.array(uniform, bool), list(marks))
 
     def misfit(self, level, measured, size, said):
         """How far a run with noise of `size` and x0_hat up to `said` is from linear.
 
         Returns one number a call, and one for the output, in units of the noise.
         """
-        rng = default_rng(0)
+        rng, rows = default_rng(0), 3 if self.free else self.rows
         N, K = measured.signal.shape[1], measured.noise.shape[1]
-        rows = 3 if self.free else self.rows
-        E = rows * self.numbers
-        z = size * rng.standard_normal((K, E))
-        x0 = said * (2 * rng.random((N, E)) - 1)
+        z = size * rng.standard_normal((K, rows * self.numbers))
+        x0 = said * (2 * rng.random((N, rows * self.numbers)) - 1)
         run, _ = self.play(level, lambda n, x, a, b: x0[n], lambda k: z[k], rows)
         want = measured.noise @ z + measured.signal @ x0 + measured.level[:, None]
         scale = np.maximum(1.0, np.sqrt(np.square(measured.noise).sum(1)))
         return np.abs(np.array(run.x) - want).max(1) / scale
-
-
-class Unsteady(ValueError):
-    """The loop called the model at other times in another run."""

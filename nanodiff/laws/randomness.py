@@ -1,271 +1,217 @@
 """Random numbers of NumPy and torch, replaced while a check runs and then put back.
 
-A `Draws` decides what every draw returns: zeros, or ones at chosen places. It takes the
-place of the module functions, of Generators made inside the loop, and of Generators and
-functions that the loop reaches through globals, closures, attributes and defaults.
+`Draws` decides what each draw returns: zeros, or what a check asks for. `replaced` puts
+it in the place of the functions of `TABLE`, of Generators made inside the loop, and of
+Generators and functions that the loop reaches.
 """
 
 import contextlib
 import functools
+import operator
 import sys
 import types
 
 import numpy as np
+from numpy.random import PCG64, Generator, RandomState, default_rng  # the real ones
 
-UNIFORM = 0.5  # the mean of a uniform number, returned where nothing else is asked for
-FOREIGN = ("numpy", "torch", "builtins", "importlib", "nanodiff.laws")
+TABLE = (  # owner, where the shape of the numbers stands, normal, uniform
+    ("numpy", "dims", ["randn"], ["rand"]),
+    (
+        "numpy",
+        "size",
+        ["standard_normal"],
+        ["random", "random_sample", "ranf", "sample"],
+    ),
+    ("numpy", "third", ["normal"], ["uniform"]),
+    ("torch", "dims", ["randn"], ["rand"]),
+    ("torch", "like", ["randn_like"], ["rand_like"]),
+    ("torch", "third", ["normal"], []),
+    ("Tensor", "in place", ["normal_"], ["uniform_"]),
+)
+HELD = {  # where else one can keep a Generator
+    types.MethodType: ("__func__", "__self__"),
+    functools.partial: ("func", "args", "keywords"),
+    staticmethod: ("__func__",),
+    classmethod: ("__func__",),
+}
+LEAVE = ("numpy", "torch", "builtins", "importlib", "nanodiff.laws")  # not walked into
 
 
 class Draws:
-    """What the loop drew, and what it was given.
+    """What the loop drew, and what it was given: 0, or 0.5 for a uniform number.
 
-    size: numbers in one x_t, or None if not yet known. fill(k): the flat array of the
-    k-th draw of that size; None gives zeros. grouped: whether a draw for one image
-    counts as a row of a draw, `rows` of which make one.
+    size: numbers in one x_t. row: the shape of one image, if a draw for each image
+    counts as a part of one draw. fill(k): added to the k-th draw of that size.
+    other(n): added to a draw of n numbers, if they are no x_t.
     """
 
-    def __init__(self, size=None, fill=None, image=None, odd=0.0):
-        self.size, self.fill, self.image, self.odd = size, fill, image, odd
-        self.calls, self.count, self.row = 0, 0, 0
-        self.log = []  # (shape, model calls before it, uniform?, seed and place)
-        self.slots = []  # the same without the shape, for each draw of full size
-        self.place = None
+    def __init__(self, size=None, fill=None, row=None, other=np.zeros):
+        self.size, self.row, self.other = size, row, other
+        self.fill = fill or (lambda k: np.zeros(size))
+        self.calls = 0  # of the model, so far
+        self.log = []  # (shape, calls before it, uniform?) of each draw
+        self.slots = []  # (uniform?, mark) of each draw that has a number k
+        self.rows = []  # of the k-th draw, for the images that are to come
 
-    def array(self, shape, uniform=False, stream=None):
+    def numbers(self, shape, uniform, marks):
+        """The next draw. Equal marks tell that equal seeds were set before it."""
         shape = tuple(int(n) for n in shape)
-        total, base = int(np.prod(shape)), UNIFORM if uniform else 0.0
-        self.place = stream.next(total) if stream is not None else None
-        self.log.append((shape, self.calls, uniform, self.place))
-        flat = np.full(total, base)
-        if self.size and total and total % self.size == 0:
+        self.log.append((shape, self.calls, uniform))
+        flat, mark = np.full(int(np.prod(shape)), 0.5 * uniform), marks.random()
+        if self.size and flat.size and flat.size % self.size == 0:
             for i, part in enumerate(flat.reshape(-1, self.size)):
-                self._slot(part, uniform)
-                self.place = self.place and (*self.place[:3], i + 1)
-        elif self.image == shape:
-            self._row(flat, uniform)
+                part += self._next(uniform, (mark, i))
+        elif self.row == shape:
+            if not self.rows:
+                self.rows = [*self._next(uniform, (mark, 0)).reshape(-1, flat.size)]
+            flat += self.rows.pop(0)
         else:
-            self._odd(flat, uniform)
+            flat += self.other(flat.size) * (0.1 if uniform else 1.0)
         return flat.reshape(shape)
 
-    def _odd(self, flat, uniform):
-        if not callable(self.odd):
-            flat += self.odd
-        elif not uniform:
-            flat += self.odd(len(flat))
-
-    def _slot(self, part, uniform):
-        if self.fill is not None:
-            part += self.fill(self.count)
-        self.slots.append((self.calls, uniform, self.place))
-        self.count += 1
-
-    def _row(self, part, uniform):
-        rows = self.size // len(part)
-        if self.fill is not None:
-            part += self.fill(self.count).reshape(rows, -1)[self.row]
-        if self.row == 0:
-            self.slots.append((self.calls, uniform, self.place))
-        self.row = (self.row + 1) % rows
-        self.count += self.row == 0
+    def _next(self, uniform, mark):
+        self.slots.append((uniform, mark))
+        return self.fill(len(self.slots) - 1)
 
 
-class Kept:
-    """Takes the place of a Stream whose next place is known."""
+def _asked(how, uniform, args, kw):
+    """(shape, shift, scale) of the numbers that a call of a function asks for."""
 
-    def __init__(self, place):
-        self.place = place
+    def given(i, names, default):
+        named = [kw[name] for name in names if name in kw]
+        return (*named, *args[i : i + 1], default)[0]
 
-    def next(self, count):
-        return self.place
-
-
-class Stream:
-    """The numbers that follow from one seed: equal places are equal numbers."""
-
-    def __init__(self, kind, seed=None):
-        self.kind, self.position = kind, 0
-        self.seed = seed if isinstance(seed, int | np.integer) else None
-
-    def next(self, count):
-        here = (self.kind, self.seed, self.position)
-        self.position += count
-        return None if self.seed is None else here
+    if how == "dims":
+        size = kw.get("size", args)
+        nested = len(size) == 1 and hasattr(size[0], "__len__")
+        return tuple(size[0] if nested else size), 0.0, 1.0
+    if how == "like":
+        return given(0, ["input"], None).shape, 0.0, 1.0
+    if how == "size":
+        out, size = kw.get("out"), given(0, ["size"], None)
+        return _shape(size) if out is None else out.shape, 0.0, 1.0
+    i = int(how == "in place")
+    shift = given(i, ["loc", "mean", "low", "from"], 0.0)
+    scale = given(i + 1, ["scale", "std", "high", "to"], 1.0)
+    size = args[0].shape if i else given(2, ["size"], None)
+    if size is None:
+        size = np.broadcast_shapes(np.shape(shift), np.shape(scale))
+    return _shape(size), shift, scale - shift if uniform else scale
 
 
 def _shape(size):
     return () if size is None else tuple(np.atleast_1d(size).tolist())
 
 
+def _marks(seed=None):
+    """Numbers that are equal after equal seeds, and otherwise differ."""
+    return default_rng(seed if isinstance(seed, int | np.integer) else None)
+
+
+def _made(make, owner):
+    """make(where the shape stands, uniform?) for each name of an owner."""
+    rows = [row[1:] for row in TABLE if row[0] == owner]
+    normal = {name: make(how, False) for how, names, _ in rows for name in names}
+    return normal | {name: make(how, True) for how, _, names in rows for name in names}
+
+
 def _numpy_fakes(draws):
-    """A Generator and a RandomState whose numbers come from draws."""
+    """The replacements in numpy.random by name, and a Generator and a RandomState."""
 
-    def normal(self, loc=0.0, scale=1.0, size=None):
-        shape = np.broadcast(loc, scale).shape if size is None else _shape(size)
-        return loc + scale * _plain(draws.array(shape, False, self.stream))
+    def method(how, uniform):
+        def make(self, *args, **kw):
+            shape, shift, scale = _asked(how, uniform, args, kw)
+            made = shift + scale * draws.numbers(shape, uniform, self.marks)
+            if kw.get("out") is not None:
+                kw["out"][...] = made
+                return kw["out"]
+            dtype = (kw.get("dtype"), *args[1:2], None)[0] if how == "size" else None
+            return made.astype(dtype or np.float64) if np.ndim(made) else float(made)
 
-    def uniform(self, low=0.0, high=1.0, size=None):
-        shape = np.broadcast(low, high).shape if size is None else _shape(size)
-        return low + (high - low) * _plain(draws.array(shape, True, self.stream))
+        return make
 
-    def standard_normal(self, size=None, dtype=np.float64, out=None):
-        shape = _shape(size if out is None else out.shape)
-        return _into(draws.array(shape, False, self.stream), dtype, out)
+    def reseed(self, seed=None):  # the real state stays as it was
+        self.marks = _marks(seed)
 
-    def random(self, size=None, dtype=np.float64, out=None):
-        shape = _shape(size if out is None else out.shape)
-        return _into(draws.array(shape, True, self.stream), dtype, out)
+    def begin(self, seed=None):
+        RandomState.__init__(self, 0)
+        reseed(self, seed)
 
-    def randn(self, *shape):
-        return _plain(draws.array(shape, False, self.stream))
+    def new(seed=None):
+        made = Generators(PCG64(0))
+        reseed(made, seed)
+        return made
 
-    def rand(self, *shape):
-        return _plain(draws.array(shape, True, self.stream))
-
-    def seed(self, seed=None):  # the real states stay as they were
-        self.stream = Stream("RandomState", seed)
-
-    def state(self, seed=None):
-        np.random.mtrand.RandomState.__init__(self, 0)
-        self.stream = Stream("RandomState", seed)
-
-    both = {
-        "normal": normal,
-        "uniform": uniform,
-        "random": random,
-        "standard_normal": standard_normal,
-        "stream": None,
-    }
-    old = {
-        "__init__": state,
-        "randn": randn,
-        "rand": rand,
-        "random_sample": random,
-        "seed": seed,
-    }
-    Generator = type("Generator", (np.random.Generator,), both)
-    RandomState = type("RandomState", (np.random.RandomState,), both | old)
-    return Generator, RandomState
-
-
-def _plain(array):
-    return array if array.shape else float(array)
-
-
-def _into(array, dtype, out):
-    if out is None:
-        return _plain(array.astype(dtype))
-    out[...] = array
-    return out
+    methods = _made(method, "numpy")
+    own = {name: make for name, make in methods.items() if hasattr(Generator, name)}
+    Generators = type("Generator", (Generator,), own | {"marks": _marks()})
+    methods |= {"seed": reseed}
+    state = type("RandomState", (RandomState,), methods | {"__init__": begin})()
+    fakes = {name: getattr(state, name) for name in methods}
+    fakes |= {"default_rng": new, "Generator": Generators, "RandomState": type(state)}
+    return fakes, new(), state
 
 
 def _torch_fakes(torch, draws):
-    """Replacements by (owner, name) for the functions of torch."""
+    """The replacements by (owner, name) for the functions of torch."""
+    marks = [_marks()]
 
-    streams = [None]
-
-    def manual_seed(seed):
-        streams[0] = Stream("torch", seed)
-        return torch.default_generator
-
-    def tensor(shape, uniform=False, dtype=None, device=None, generator=None, **_):
-        stream = streams[0] if generator is None else None
-        array = draws.array(shape, uniform, stream)
-        dtype = dtype or torch.get_default_dtype()
-        return torch.from_numpy(array).to(dtype=dtype, device=device)
-
-    def maker(uniform):
-        def make(*size, out=None, **kw):
-            size = kw.pop("size", size)
-            if len(size) == 1 and not isinstance(size[0], int):
-                size = size[0]
-            made = tensor(size, uniform, **kw)
+    def function(how, uniform):
+        def make(*args, **kw):
+            shape, shift, scale = _asked(how, uniform, args, kw)
+            seeded = kw.get("generator") is None
+            made = draws.numbers(shape, uniform, marks[0] if seeded else _marks())
+            x = args[0] if how in ("like", "in place") else torch.empty(())
+            device, dtype = kw.get("device") or x.device, kw.get("dtype") or x.dtype
+            made = shift + scale * torch.from_numpy(made).to(device, dtype)
+            out = x if how == "in place" else kw.get("out")
             return made if out is None else out.copy_(made)
 
         return make
 
-    def like(uniform):
-        def make(x, dtype=None, device=None, **_):
-            return tensor(x.shape, uniform, dtype or x.dtype, device or x.device)
+    def manual_seed(seed):
+        marks[0] = _marks(int(seed))
+        return torch.default_generator
 
-        return make
-
-    def normal(mean=0.0, std=1.0, size=None, **kw):
-        if size is None:
-            size = torch.broadcast_shapes(
-                *(getattr(v, "shape", ()) for v in (mean, std))
-            )
-        return mean + std * tensor(size, **kw)
-
-    def normal_(self, mean=0.0, std=1.0, **_):
-        return self.copy_(mean + std * tensor(self.shape))
-
-    def uniform_(self, low=0.0, high=1.0, **_):
-        return self.copy_(low + (high - low) * tensor(self.shape, uniform=True))
-
-    return {
-        (torch, "randn"): maker(False),
-        (torch, "rand"): maker(True),
-        (torch, "randn_like"): like(False),
-        (torch, "rand_like"): like(True),
-        (torch, "normal"): normal,
-        (torch, "manual_seed"): manual_seed,
-        (torch.Tensor, "normal_"): normal_,
-        (torch.Tensor, "uniform_"): uniform_,
+    both = {"torch": torch, "Tensor": torch.Tensor}
+    made = {
+        (owner, name): fake
+        for key, owner in both.items()
+        for name, fake in _made(function, key).items()
     }
+    return made | {(torch, "manual_seed"): manual_seed}
 
 
 @contextlib.contextmanager
-def replaced(draws, *reached_from):
+def replaced(draws, reached_from):
     """Inside, every normal or uniform number comes from draws.
 
-    reached_from: functions or objects from which Generators made before are found.
+    reached_from: the function or object from which Generators made before are found, in
+    globals, closures, attributes and defaults.
     """
-    Generator, RandomState = _numpy_fakes(draws)
-    rng, state = Generator(np.random.PCG64(0)), RandomState()
-
-    def default_rng(seed=None):
-        made = Generator(np.random.PCG64(0))
-        made.stream = Stream("Generator", seed)
-        return made
-
-    fakes = {
-        (np.random, name): getattr(state, name)
-        for name in (
-            "randn",
-            "rand",
-            "normal",
-            "uniform",
-            "random",
-            "random_sample",
-            "seed",
-            "standard_normal",
-        )
-    }
-    fakes |= {
-        (np.random, "ranf"): state.random,
-        (np.random, "sample"): state.random,
-        (np.random, "default_rng"): default_rng,
-        (np.random, "Generator"): Generator,
-        (np.random, "RandomState"): RandomState,
-    }
+    fakes, rng, state = _numpy_fakes(draws)
+    fakes = {(np.random, name): fake for name, fake in fakes.items()}
     if (torch := sys.modules.get("torch")) is not None:
         fakes |= _torch_fakes(torch, draws)
     known = {id(getattr(owner, name)): fake for (owner, name), fake in fakes.items()}
 
     def swap(value):
-        if isinstance(value, np.random.Generator):
+        """What takes the place of value, or None."""
+        if isinstance(value, Generator):
             return rng
-        if isinstance(value, np.random.RandomState):
+        if isinstance(value, RandomState):
             return state
+        if isinstance(value, tuple):
+            new = tuple(v if swap(v) is None else swap(v) for v in value)
+            return None if all(map(operator.is_, new, value)) else new
         owner = getattr(value, "__self__", None)
-        if isinstance(owner, np.random.Generator | np.random.RandomState):
+        if isinstance(owner, Generator | RandomState):
             return getattr(swap(owner), value.__name__, None)
         return known.get(id(value))
 
     with contextlib.ExitStack() as undo:
         # what is reached first: the walk compares with the functions as they were
-        for root in reached_from:
-            _walk(root, swap, undo, set())
+        _walk(reached_from, swap, undo, set())
         for (owner, name), fake in fakes.items():
             undo.callback(setattr, owner, name, getattr(owner, name))
             setattr(owner, name, fake)
@@ -277,83 +223,52 @@ def _walk(thing, swap, undo, seen):
     if id(thing) in seen or len(seen) > 5000:
         return
     seen.add(id(thing))
-
-    def each(pairs, put):
-        for key, value in list(pairs):
-            if (new := swap(value)) is not None:
-                undo.callback(put, key, value)
-                put(key, new)
-            else:
-                _walk(value, swap, undo, seen)
-
-    if isinstance(thing, types.FunctionType):
-        each(
-            [(c, c.cell_contents) for c in thing.__closure__ or () if _filled(c)],
-            lambda cell, value: setattr(cell, "cell_contents", value),
-        )
-        if _foreign(thing.__module__):
-            return
-        names = set(_names(thing.__code__))
-        space = thing.__globals__
-        each([(n, space[n]) for n in names & space.keys()], space.__setitem__)
-        for module in [space[n] for n in names & space.keys()]:
-            if isinstance(module, types.ModuleType) and not _foreign(module.__name__):
-                there = vars(module)
-                each([(n, there[n]) for n in names & there.keys()], there.__setitem__)
-        if thing.__defaults__:
-            new = tuple(v if swap(v) is None else swap(v) for v in thing.__defaults__)
-            undo.callback(setattr, thing, "__defaults__", thing.__defaults__)
-            thing.__defaults__ = new
-        if thing.__kwdefaults__:
-            each(thing.__kwdefaults__.items(), thing.__kwdefaults__.__setitem__)
-    elif isinstance(thing, types.MethodType):
-        _walk(thing.__func__, swap, undo, seen)
-        _walk(thing.__self__, swap, undo, seen)
-    elif isinstance(thing, functools.partial):
-        old = thing.__reduce__()[2]
-        args = tuple(v if swap(v) is None else swap(v) for v in thing.args)
-        undo.callback(thing.__setstate__, old)
-        thing.__setstate__((thing.func, args, dict(thing.keywords), vars(thing)))
-        _walk(thing.func, swap, undo, seen)
-        for value in args:
+    for key, value, put in list(_held(thing)):
+        if put is not None and (new := swap(value)) is not None:
+            undo.callback(put, key, value)
+            put(key, new)
+        else:
             _walk(value, swap, undo, seen)
-        each(thing.keywords.items(), thing.keywords.__setitem__)
-    elif isinstance(thing, dict | list) and len(thing) > 1000:
-        return  # data, not a place where one keeps a Generator
-    elif isinstance(thing, dict):
-        each(thing.items(), thing.__setitem__)
-    elif isinstance(thing, list):
-        each(enumerate(thing), thing.__setitem__)
-    elif isinstance(thing, type):
-        if not _foreign(thing.__module__):
-            for value in list(vars(thing).values()):
-                value = getattr(value, "__func__", value)  # static and class methods
-                value = getattr(value, "__wrapped__", value)
-                _walk(value, swap, undo, seen)
-    elif not _foreign(type(thing).__module__) and hasattr(thing, "__dict__"):
-        _walk(type(thing), swap, undo, seen)
-        if not isinstance(thing, types.ModuleType):
-            each(vars(thing).items(), vars(thing).__setitem__)
 
 
-def _foreign(module):
-    return any(
-        (module or "").split(".")[0] == f
-        or (module or "").startswith(f + ".")
-        or module == f
-        for f in FOREIGN
-    )
+def _held(thing):
+    """(key, value, put) of what a thing holds; put(key, value) holds another."""
+    if isinstance(thing, dict | list | tuple | types.MappingProxyType):
+        pairs = enumerate(thing) if isinstance(thing, list | tuple) else thing.items()
+        put = getattr(thing, "__setitem__", None)
+        if len(thing) <= 1000:  # more are data, where nobody keeps a Generator
+            yield from ((key, value, put) for key, value in pairs)
+    elif type(thing) in HELD:
+        yield from ((None, getattr(thing, name), None) for name in HELD[type(thing)])
+    elif not isinstance(thing, types.ModuleType) and not _left(thing):
+        if isinstance(thing, types.FunctionType):
+            names, space = set(_names(thing.__code__)), thing.__globals__
+            modules = [space[n] for n in names & space.keys()]
+            modules = [m for m in modules if isinstance(m, types.ModuleType)]
+            for there in [space, *(vars(m) for m in modules if not _left(m))]:
+                yield from (
+                    (n, there[n], there.__setitem__) for n in names & there.keys()
+                )
+            for cell in filter(_filled, thing.__closure__ or ()):
+                yield "cell_contents", cell.cell_contents, cell.__setattr__
+            yield "__defaults__", thing.__defaults__, thing.__setattr__
+            yield None, thing.__kwdefaults__, None
+        if hasattr(thing, "__dict__"):
+            yield from ((None, held, None) for held in (vars(thing), type(thing)))
 
 
 def _filled(cell):
-    try:
-        return cell.cell_contents is not None
-    except ValueError:  # not yet assigned
-        return False
+    return cell != types.CellType()  # equal to one that is not yet assigned
+
+
+def _left(thing):
+    module = getattr(thing, "__module__", None) or getattr(thing, "__name__", "")
+    return any(f"{module}.".startswith(f"{name}.") for name in LEAVE)
 
 
 def _names(code):
+    """The global names and attributes of a function and those inside it."""
     yield from code.co_names
-    for const in code.co_consts:
-        if isinstance(const, types.CodeType):
-            yield from _names(const)
+    for inner in code.co_consts:
+        if isinstance(inner, types.CodeType):
+            yield from _names(inner)

@@ -1,9 +1,12 @@
-"""What a check found: one line a law, and how to make tests of it."""
+"""What a check found, one line a law; and tests made of it for pytest."""
 
 import dataclasses
 import functools
 
+import numpy as np
+
 FAILS = ("BROKEN", "crash")
+RANK = ("crash", "BROKEN", "allowed", "small", "note", "ok", "skipped")  # worst first
 
 
 class Broken(AssertionError):
@@ -12,7 +15,7 @@ class Broken(AssertionError):
 
 @dataclasses.dataclass
 class Finding:
-    """One law's verdict: where, what was found, what was expected, the usual cause.
+    """One law's verdict, what was found where another was expected, the usual cause.
 
     verdict: ok, note (a convention), small (the whole run is off by less than 0.015),
     BROKEN, crash (the code failed), skipped (nothing to judge), allowed (by the user).
@@ -21,14 +24,7 @@ class Finding:
     law: str
     verdict: str
     found: str = ""
-    expected: str = ""
-    where: str = ""
     cause: str = ""
-
-    def __str__(self):
-        parts = [self.where and f"{self.where}: ", self.found]
-        parts += [self.expected and f"; expected {self.expected}"]
-        return "".join(parts)
 
 
 @dataclasses.dataclass
@@ -41,26 +37,29 @@ class Report:
     """
 
     title: str = ""
+    allow: tuple = ()
     kind: str = ""
     mean: float = float("nan")
     std: float = float("nan")
     expected: tuple = ()
     steps: list = dataclasses.field(default_factory=list)
     findings: list = dataclasses.field(default_factory=list)
-    allow: tuple = ()
 
-    def add(self, law, verdict, found="", expected="", where="", cause=""):
+    def add(self, law, verdict, found="", cause=""):
         if law in self.allow and verdict in FAILS:
             verdict = "allowed"
-        self.findings.append(Finding(law, verdict, found, expected, where, cause))
+        self.findings.append(Finding(law, verdict, found, cause))
+
+    def judge(self, laws, evidence):
+        """Add what each judge of a table of laws says."""
+        for name, (judge, cause) in laws.items():
+            if (said := judge(evidence)) is not None:
+                self.add(name, *said[:2], said[2] if len(said) > 2 else cause)
 
     def __getitem__(self, law):
-        """The finding of a law; skipped, if the check had nothing to judge."""
-        rank = ("crash", "BROKEN", "allowed", "small", "note", "ok", "skipped")
-        mine = [f for f in self.findings if f.law == law]
-        return min(
-            mine, key=lambda f: rank.index(f.verdict), default=Finding(law, "skipped")
-        )
+        """The worst finding of a law; skipped, if the check had nothing to judge."""
+        mine = [f for f in self.findings if f.law == law] or [Finding(law, "skipped")]
+        return min(mine, key=lambda f: RANK.index(f.verdict))
 
     @property
     def broken(self):
@@ -69,23 +68,40 @@ class Report:
     def check(self):
         """Raise `Broken` if a law does not hold; return the report otherwise."""
         if self.broken:
-            raise Broken("\n" + str(self))
+            raise Broken(f"\n{self}")
         return self
 
     def __str__(self):
-        head = " ".join(part for part in (self.title, self.kind) if part)
-        lines = [head] if head else []
+        lines = [f"{self.title} {self.kind}".strip()]
         for f in self.findings:
-            lines.append(f"  {f.law:10s} {f.verdict:8s} {f}".rstrip())
+            lines.append(f"  {f.law:10s} {f.verdict:8s} {f.found}".rstrip())
             if f.cause and f.verdict not in ("ok", "skipped"):
                 lines.append(f"{'':21s} Usual cause: {f.cause}.")
         if self.expected:
+            made, right = f"{self.mean:.3f} / {self.std:.3f}", self.expected
             lines.append(
-                f"  Data N(0.3, 0.5^2) come out as {self.mean:.3f} / {self.std:.3f} "
-                f"(mean / std), correct {self.expected[0]:.3f} / "
-                f"{self.expected[1]:.3f}."
+                f"  Data N(0.3, 0.5^2) come out as {made} (mean / std), "
+                f"correct {right[0]:.3f} / {right[1]:.3f}."
             )
         return "\n".join(lines)
+
+
+def law(table, name, cause="", needs=()):
+    """Enter a judge into a table of laws, with the usual cause.
+
+    A judge returns (verdict, what was found), a third if the usual cause is another,
+    or None where there is nothing to judge. needs: what its evidence must be.
+    """
+
+    def enter(judge):
+        def judge_or_none(evidence):
+            fits = all(getattr(evidence, need) for need in needs)
+            return judge(evidence) if fits else None
+
+        table[name] = judge_or_none, cause
+        return judge
+
+    return enter
 
 
 def allowed(laws, known):
@@ -93,7 +109,9 @@ def allowed(laws, known):
     laws = (laws,) if isinstance(laws, str) else tuple(laws)
     for law in laws:
         if law not in known:
-            raise ValueError(f"allow holds {law!r}, expected laws such as {known[0]!r}")
+            raise ValueError(
+                f"allow holds {law!r}, expected laws such as {next(iter(known))!r}"
+            )
     return laws
 
 
@@ -112,23 +130,21 @@ def parametrize(*cases):
     try:
         import pytest
     except ImportError as error:
-        raise ImportError(
-            "laws.parametrize needs pytest: pip install pytest"
-        ) from error
+        message = "laws.parametrize needs pytest: pip install pytest"
+        raise ImportError(message) from error
 
     def one(name, law, run):
         def test():
             finding = run()[law]
             if finding.verdict in FAILS:
-                raise Broken(f"{name}: {law}: {finding}\n{run()}")
+                raise Broken(f"{name}: {law}: {finding.found}\n{run()}")
             if finding.verdict == "skipped":
                 pytest.skip(f"{law}: {finding.found or 'does not apply'}")
 
         return pytest.param(test, id=f"{name}-{law}")
 
     return pytest.mark.parametrize(
-        "law",
-        [one(name, law, run) for name, check, run in cases for law in check.laws],
+        "law", [one(name, law, run) for name, check, run in cases for law in check.laws]
     )
 
 
@@ -137,13 +153,12 @@ def steps_to_try(T):
 
     1, 2, 3, 27, a divisor, two non-divisors, T / 2 + 1, T - 1, T, and the least n for
     which counting down by T / n in floating point makes n + 1 times. A list, so that
-    `hypothesis.strategies.sampled_from` shrinks to the smallest.
+    `hypothesis.strategies.sampled_from` shrinks to the smallest. Raises ValueError
+    unless T is an integer of at least 1.
 
     >>> steps_to_try(1000)
     [1, 2, 3, 27, 50, 61, 301, 501, 999, 1000]
     """
-    import numpy as np
-
     if not isinstance(T, int | np.integer) or T < 1:
         raise ValueError(f"T is {T!r}, expected an integer of at least 1")
     divisors = [n for n in range(2, T) if T % n == 0]
@@ -151,4 +166,4 @@ def steps_to_try(T):
     others = [n for n in range(T * 3 // 10 + 1, T) if T % n][:1]
     trap = [n for n in range(2, T) if len(np.arange(T, 0, -T / n)) != n][:1]
     tried = {1, 2, 3, 27, middle, *others, *trap, T // 2 + 1, T - 1, T}
-    return sorted(int(n) for n in tried if 1 <= n <= T)
+    return sorted(int(n) for n in tried if n <= T and n >= 1)

@@ -1,32 +1,24 @@
 """The doors for samplers: run a loop, measure it, and hold it against each law."""
 
 import inspect
-import sys
 
 import numpy as np
 
-from nanodiff.laws import verdicts, whole
-from nanodiff.laws.impulse import Loop, Unsteady, encoder
-from nanodiff.laws.levels import Levels, levels_table
-from nanodiff.laws.report import Report, allowed
-from nanodiff.laws.steps import correct, family_of, noise_error, recursion, steps_of
-from nanodiff.laws.verdicts import MEAN, POINT, SEEN, STD, Evidence
-
-LAWS = (
-    "runs",
-    "finite",
-    "count",
-    "starts",
-    "shares",
-    "joins",
-    "spread",
-    "ends",
-    "quiet end",
-    "linear",
-    "normal",
-    "clip",
-    "moments",
+from nanodiff.laws.evidence import MEAN, STD, Evidence, best_guess
+from nanodiff.laws.impulse import (
+    Loop,
+    Unsteady,
+    arrays_or_tensors,
+    encoder,
+    last_array,
+    play,
 )
+from nanodiff.laws.levels import Levels, levels_table
+from nanodiff.laws.randomness import Draws
+from nanodiff.laws.report import Report, allowed
+from nanodiff.laws.verdicts import LAWS
+
+SAME = 1e-3  # in the numbers of a step, between prediction types
 
 
 def check_sampler(
@@ -41,7 +33,6 @@ def check_sampler(
     first=None,
     time=None,
     allow=(),
-    title="sampler:",
 ):
     """Run a sampling loop with our model and our noise; return its `Report`.
 
@@ -64,20 +55,19 @@ def check_sampler(
     >>> report.kind, round(report.std, 3), report.broken
     ('DDIM, eta 0', 0.452, [])
     """
-    report = Report(title, allow=allowed(allow, LAWS))
+    report = Report("sampler:", allowed(allow, tuple(LAWS)))
     if alpha_bar is None and q_sample is None:
         raise ValueError("alpha_bar is None, expected a table, a function, or q_sample")
     if alpha_bar is not None and not callable(alpha_bar):
         alpha_bar = levels_table(alpha_bar)
-    encode = encoder(predicts)
-    if steps is not None and _takes_steps(sample):
+    encode, call = encoder(predicts), sample
+    must, names = _parameters(sample)
+    if steps is not None and (must >= 3 or "steps" in names):
         call = lambda model, shape: sample(model, shape, steps)  # noqa: E731
-    else:
-        call = sample
     try:
         loop = Loop(call, encode, undo, image)
-        levels = Levels(alpha_bar, q_sample, loop.first.times, first, time)
-        return _judge(report, loop, levels, steps)
+        levels = Levels(alpha_bar, q_sample, loop.times, first, time)
+        _judge(report, Evidence(loop, levels, steps))
     except Unsteady as error:
         report.add("runs", "note", f"the number of calls depends on the noise: {error}")
     except Exception as error:  # whatever the code of others raises
@@ -85,15 +75,25 @@ def check_sampler(
     return report
 
 
-check_sampler.laws = LAWS
+check_sampler.laws = tuple(LAWS)
 
 
-def check_step(step, times, alpha_bar=None, *, predicts="eps", **options):
+def _judge(report, run):
+    if not run.finite:  # then nothing else can be said
+        report.judge({name: LAWS[name] for name in ("runs", "finite")}, run)
+        return
+    report.judge(LAWS, run)
+    report.kind, report.steps, (report.mean, report.std) = run.kind, run.steps, run.made
+    report.expected = run.right((MEAN, STD)) if run.normal or not run.one_call else ()
+
+
+def check_step(step, times, alpha_bar=None, **options):
     """Check a function of one step, called at each of the falling times.
 
     step(output, t, xt) returns the next x, or step(output, t, xt, z) with z standard
     normal. times: what the model is called with. All else as in `check_sampler`; arrays
-    are NumPy's, or torch's where the step or its table is made for tensors.
+    are NumPy's, or torch's where the step or its table is made for tensors. Raises
+    ValueError if times is empty, and as `check_sampler` does.
 
     >>> from nanodiff import ddpm, linear
     >>> schedule = linear(100)
@@ -104,135 +104,129 @@ def check_step(step, times, alpha_bar=None, *, predicts="eps", **options):
     times = [t.item() if hasattr(t, "item") else t for t in times]
     if not times:
         raise ValueError("times is empty, expected at least one time")
-    wants_z = _positional(step) >= 4
-    torch = sys.modules.get("torch")
+    wants_z, start = _parameters(step)[0] >= 4, 1.0
+    if callable(alpha_bar) and abs(np.hypot(*alpha_bar(times[0])) - 1) > 1e-3:
+        start = float(alpha_bar(times[0])[1])
 
-    def sample_with(tensors):
-        def sample(model, shape):
-            xt = _noise(shape, tensors) * start
-            for t in times:
-                z = (_noise(shape, tensors),) if wants_z else ()
-                xt = step(model(xt, t), t, xt, *z)
-                xt = getattr(xt, "prev_sample", xt)
-                xt = xt[0] if isinstance(xt, tuple) else xt
-            return xt
+    def sample(model, shape, like):
+        dtype = np.float64 if like is np.asarray else np.float32
 
-        return sample
+        def noise():  # which the check replaces
+            return like(np.random.default_rng().standard_normal(shape, dtype))
 
-    start, options = 1.0, options | {"predicts": predicts, "steps": len(times)}
-    options.setdefault("title", "step:")
-    if callable(alpha_bar):
-        a, b = alpha_bar(times[0])
-        start = 1.0 if abs(a * a + b * b - 1) < 1e-3 else float(b)
-    kinds = [False] if torch is None else [False, True]
-    if hasattr(alpha_bar, "detach"):
-        kinds = [True]
-    for tensors in kinds:
-        report = check_sampler(sample_with(tensors), alpha_bar, **options)
+        xt = start * noise()
+        for t in times:
+            xt = step(model(xt, t), t, xt, *[noise()] * wants_z)
+            xt = getattr(xt, "prev_sample", xt)
+            xt = xt[0] if isinstance(xt, tuple) else xt
+        return xt
+
+    kinds = arrays_or_tensors()
+    for like in kinds[-1:] if hasattr(alpha_bar, "detach") else kinds:
+        call = lambda model, shape, like=like: sample(model, shape, like)  # noqa: E731
+        report = check_sampler(call, alpha_bar, steps=len(times), **options)
+        report.title = "step:"
         if report["runs"].verdict != "crash":
             break
     return report
 
 
-check_step.laws = LAWS
+check_step.laws = tuple(LAWS)
 
 
-def _noise(shape, tensors):
-    """Standard normal noise, which the check then replaces: NumPy's or torch's."""
-    if tensors:
-        return sys.modules["torch"].randn(shape)
-    return np.random.default_rng().standard_normal(shape)
-
-
-def _positional(function):
-    """How many positional arguments a function must or may be given."""
+def _parameters(function):
+    """How many positional arguments a function must be given, and all names."""
     try:
-        parameters = inspect.signature(function).parameters.values()
+        parameters = inspect.signature(function).parameters
     except (TypeError, ValueError):
-        return 3
-    plain = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    return sum(p.kind in plain and p.default is p.empty for p in parameters)
+        return 0, ()
+    kinds = inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD
+    must = [p for p in parameters.values() if p.kind in kinds and p.default is p.empty]
+    return len(must), tuple(parameters)
 
 
-def _takes_steps(sample):
-    return _positional(sample) >= 3 or "steps" in getattr(
-        inspect.signature(sample), "parameters", ()
-    )
+def check_predictions(samples, alpha_bar, **options):
+    """Check that eps, x0, v (and flow) give the same run; return a `Report`.
 
+    samples: {"eps": sample, "v": sample, ...}, each as for `check_sampler`, which
+    judges the first. All else as there. Raises ValueError for fewer than two.
 
-def _judge(report, loop, levels, asked):
-    table = np.array([levels(t) for t in loop.first.times], float)
-    report.add(
-        "runs", "note" if levels.note else "ok", levels.note or f"{len(table)} calls"
-    )
-    measured = loop.measure(levels)
-    if loop.undo is None and (unit := _unit_of(measured)):
-        loop.undo = lambda y: 2 * y / unit - 1
-        report.add("runs", "note", f"the output is read as {unit} times (x + 1) / 2")
-        measured = loop.measure(levels)
-    run = Evidence(report, loop, levels, table, measured, [], asked, np.zeros(2))
-    if not verdicts.finite(run):
-        return report
-    if measured.whole:
-        _round_last(measured)
-    run.steps = report.steps = steps_of(measured, table)
-    run.bend = loop.misfit(levels, measured, 0.05, 0.3)
-    verdicts.starts(run)
-    verdicts.shares(run)
-    normal = verdicts.normal(run)
-    if not run.linear:
-        report.kind = "no linear map of its noise"
-        whole.output_only(run)
-    elif run.several:
-        report.kind = "several calls a step, or earlier outputs remembered"
-        whole.several_calls(run)
-    else:
-        _one_call_a_step(run, normal)
-    report.findings.sort(key=lambda finding: LAWS.index(finding.law))
+    >>> from nanodiff import ddim, linear
+    >>> schedule = linear(100)
+    >>> def saying(kind):
+    ...     return lambda model, shape: ddim.sample(
+    ...         model, schedule, np.random.randn(*shape), 20, predicts=kind)
+    >>> samples = {kind: saying(kind) for kind in ("eps", "x0", "v")}
+    >>> check_predictions(samples, schedule.alpha_bar)["same run"].verdict
+    'ok'
+    """
+    if len(samples) < 2:
+        raise ValueError(f"samples has {len(samples)} entries, expected at least two")
+    reports = {
+        kind: check_sampler(sample, alpha_bar, predicts=kind, **options)
+        for kind, sample in samples.items()
+    }
+    (kind, report), *others = reports.items()
+    for other, second in others:
+        runs = [[(s.t, s.c0, s.ce, s.sigma) for s in r.steps] for r in (report, second)]
+        if len(runs[0]) != len(runs[1]) or not runs[0]:
+            found = f"{len(runs[0])} steps of {kind}, {len(runs[1])} of {other}"
+            report.add("same run", "BROKEN", found, second["runs"].found)
+            continue
+        off = np.abs(np.subtract(*runs)).max(1)
+        n = int(np.argmax(off))
+        found = f"{report.steps[n]}: {other} and {kind} differ by {off[n]:.1e}"
+        cause = f"{other} turned into x0_hat or eps_hat by another formula"
+        report.add("same run", "ok" if off[n] < SAME else "BROKEN", found, cause)
     return report
 
 
-def _unit_of(measured):
-    """1 or 255 if the loop ends with unit (x + 1) / 2 and nobody said so, or None."""
-    for unit in (1, 255):
-        centre, scale = measured.level[-1] / unit, measured.signal[-1, -1] / unit
-        if abs(centre - 0.5) < 0.01 and abs(scale - 0.5) < 0.05:
-            return unit
+check_predictions.laws = (*LAWS, "same run")
 
 
-def _round_last(measured):
-    """An output of integers hides what is smaller than half a grey level."""
-    for rows in (measured.noise, measured.signal, measured.level):
-        near = np.round(rows[-1])
-        rows[-1] = np.where(np.abs(rows[-1] - near) < 0.02, near, rows[-1])
+def check_inversion(invert, sample, alpha_bar, *, steps=(20, 40, 80), **options):
+    """Check that sampling from an inverted x_T comes back, with an error as 1 / n.
+
+    invert(model, x0, n) returns x_T, sample(model, xT, n) returns x_0; both call
+    model(xt, t), which knows data N(0.3, 0.5^2) exactly. steps: the n that are tried.
+    Of `check_sampler`'s options: predicts, first, time, allow. Raises ValueError for
+    arguments that do not fit.
+
+    >>> from nanodiff import ddim, linear
+    >>> schedule = linear(100)
+    >>> report = check_inversion(
+    ...     lambda model, x0, n: list(ddim.invert(model, schedule, x0, n))[-1][1],
+    ...     lambda model, xT, n: ddim.sample(model, schedule, xT, n),
+    ...     schedule.alpha_bar, steps=(10, 20, 40))
+    >>> report["goes back"].verdict
+    'ok'
+    """
+    allow, predicts = options.pop("allow", ()), options.pop("predicts", "eps")
+    report = Report("inversion:", allowed(allow, check_inversion.laws))
+    levels, encode = Levels(alpha_bar, **options), encoder(predicts)
+    x0 = (MEAN + STD * np.linspace(-2, 2, 12)).astype(np.float32).reshape(3, 1, 2, 2)
+    how = {"encode": encode, "level": levels, "rule": best_guess, "size": x0.size}
+
+    def back(n, like):
+        def both(model, shape):
+            return sample(model, last_array(invert(model, like(x0), n)), n)
+
+        return play(both, x0.shape, Draws(), **how).x[-1] - x0.reshape(-1)
+
+    for like in arrays_or_tensors():
+        try:
+            errors = [float(np.sqrt(np.mean(back(n, like) ** 2))) for n in steps]
+        except Exception as error:  # whatever the code of others raises
+            said = "crash", f"{type(error).__name__}: {str(error)[:300]}"
+            continue
+        order = -np.polyfit(np.log(steps), np.log(np.maximum(errors, 1e-12)), 1)[0]
+        good = errors[-1] < 1e-3 or (order > 0.7 and errors[-1] < 0.2)
+        pairs = zip(errors, steps, strict=True)
+        found = ", ".join(f"{error:.4f} with {n} steps" for error, n in pairs)
+        said = "ok" if good else "BROKEN", f"error {found}; expected to fall as 1 / n"
+        break
+    report.add("goes back", *said, "eps_hat taken at another time than x_s")
+    return report
 
 
-def _one_call_a_step(run, normal):
-    """All laws of one step, and the run beside a correct one on the same times."""
-    report, steps, measured = run.report, run.steps, run.measured
-    report.kind, family, eta = family_of(steps[:-1])
-    errors = [noise_error(s)[0] for s in steps[:-1]]
-    if verdicts.at_first(run.levels, steps[-1]):  # where the loop means to end
-        steps[-1].a_s, steps[-1].b_s = run.levels.quietest
-    numbers = correct(steps, family, eta if any(errors) else None)
-    want, point = (
-        recursion(steps, numbers, *data) for data in ((MEAN, STD), (POINT, 0))
-    )
-    made, off, room = measured.moments(run.table, MEAN, STD), 0.0, 0.0
-    if run.reordered:
-        *made, room = whole.real_noise(run)
-    else:
-        off = np.subtract(measured.moments(run.table, POINT, 0.0), point)
-    off = np.max(np.abs([*np.atleast_1d(off), *np.subtract(made, want)]))
-    run.degree = "small" if off < SEEN + 5 * np.max(room) else "BROKEN"
-    report.mean, report.std, report.expected = *made, want
-    verdicts.count(run)
-    verdicts.ends(run)
-    if not normal:  # neither sigma nor what follows from it is what the loop meant
-        report.expected = ()
-        return
-    verdicts.joins(run)
-    verdicts.spread(run, errors, family)
-    if whole.same_for_large(run, want):
-        whole.clip(run)
-        whole.moments(run, want)
+check_inversion.laws = ("goes back",)

@@ -1,52 +1,14 @@
-"""The laws of samplers: statements about the steps of a run, or about its output."""
-
-import dataclasses
+"""The laws of samplers: each looks at the evidence and says its verdict."""
 
 import numpy as np
-from numpy.random import default_rng  # the real one, while a run has another
 
-from nanodiff.laws.levels import measured_level
-from nanodiff.laws.steps import close, landing, legal, slack
+from nanodiff.laws.evidence import BEND, MEAN, POINT, SEEN, SINGLE, STD, far
+from nanodiff.laws.levels import FLAGRANT, VISIBLE, measured_level
+from nanodiff.laws.report import law
+from nanodiff.laws.steps import first_order, why_apart, why_off
 
-MEAN, STD = 0.3, 0.5  # the data whose moments are told
-POINT = 0.7  # and data that are one point
-VISIBLE, FLAGRANT = 2e-3, 0.02  # alpha_bar at the first call
-SEEN = 0.015  # two grey levels of 256, in [-1, 1]
-SINGLE = 0.05  # an error of one step that no sum excuses
-BEND = 5e-3  # a larger misfit is no rounding
-
-
-@dataclasses.dataclass
-class Evidence:
-    """All that is known of a run: what the laws look at."""
-
-    report: object
-    loop: object
-    levels: object
-    table: np.ndarray  # (calls, 2): a, b at each call
-    measured: object
-    steps: list
-    asked: int | None  # calls, if the user said how many
-    bend: np.ndarray  # misfit of a linear map, at each call and in the output
-    degree: str = "BROKEN"  # of errors that add up: small, if the run is near
-
-    def add(self, law, verdict, **words):
-        self.report.add(law, verdict, **words)
-
-    @property
-    def linear(self):
-        """Is x_t a linear map of the noise, at least while all is small?"""
-        return self.bend[:-1].max() < BEND
-
-    @property
-    def reordered(self):
-        """Is only the output none: clipped, or in another order?"""
-        return self.linear and self.bend[-1] >= BEND and not self.measured.whole
-
-    @property
-    def several(self):
-        """Does the loop call the model several times a step, or remember outputs?"""
-        return self.linear and any(s.memory > 2e-3 for s in self.steps)
+FEW = 30  # calls
+LAWS = {}  # name: (judge, usual cause)
 
 
 def graded(off):
@@ -54,359 +16,276 @@ def graded(off):
     return "small" if off < SEEN else "BROKEN"
 
 
+@law(LAWS, "runs")
+def runs(run):
+    """Nothing raises, and each time is an index."""
+    note = run.levels.note
+    if run.unit:
+        note = f"the output is read as {run.unit} times (x + 1) / 2"
+    return ("note", note) if note else ("ok", f"{len(run.times)} calls")
+
+
+@law(LAWS, "finite", "the table read at -1, or a division by 1 - alpha_bar = 0")
 def finite(run):
-    """False, if something is not: then nothing else can be said."""
-    m, times = run.measured, run.measured.times
+    """No NaN."""
+    m = run.measured
     rows = np.column_stack([m.noise, m.signal, m.level])
     bad = np.flatnonzero(~np.isfinite(rows).all(1))
     if not len(bad):
-        run.add("finite", "ok")
-        return True
-    t = times[max(bad[0] - 1, 0)]
+        return "ok", ""
+    t = run.times[max(bad[0] - 1, 0)]
+    where = "in the output" if bad[0] == len(run.times) else f"after t = {t:g}"
     if run.table[0, 0] == 0 and bad[0] <= 1:
-        run.add(
-            "finite",
-            "note",
-            found="NaN or infinity",
-            where=f"after t = {t:g}",
-            expected="a model of v or x0, as alpha_bar is 0 there and eps says "
-            "nothing about x_0",
-        )
-    else:
-        where = "in the output" if bad[0] == len(times) else f"after t = {t:g}"
-        run.add(
-            "finite",
-            "BROKEN",
-            found="NaN or infinity",
-            where=where,
-            cause="the table read at -1, a division by 1 - alpha_bar = 0, or the "
-            "root of a negative number",
-        )
-    return False
+        why = "alpha_bar is 0 there, and eps says nothing about x_0: use v or x0"
+        return "note", f"{where}: NaN or infinity; {why}", ""
+    return "BROKEN", f"{where}: NaN or infinity"
 
 
-def starts(run):
-    """x at the first call is noise of the level that the model is told."""
-    (a, b), t = run.table[0], run.measured.times[0]
-    unit, where = np.hypot(a, b), f"at the first call, t = {t:g}"
-    std = np.sqrt(np.sum(run.measured.noise[0] ** 2 * run.measured.variance))
-    off = min(abs(std - b), abs(std - unit)) / unit
-    if off > 0.01 and run.linear:
-        run.add(
-            "starts",
-            "BROKEN" if off > SINGLE else "small",
-            found=f"std {std:.3f}",
-            expected=f"{b:.3f}",
-            where=where,
-            cause="x_T not drawn, or not scaled as x_t is",
-        )
-    left = (a / unit) ** 2
-    found = f"alpha_bar is {left:.2g}: x_t still holds {np.sqrt(left):.2f} x_0"
-    if left <= VISIBLE:
-        run.add("starts", "ok", found=f"alpha_bar {left:.2g} at t = {t:g}")
-    elif leading(run.levels, run.measured.times):
-        run.add("starts", "note", found=found + ", as times lead to 0", where=where)
-    else:
-        run.add(
-            "starts",
-            "BROKEN" if left > FLAGRANT else "note",
-            found=found,
-            expected=f"at most {VISIBLE}",
-            where=where,
-            cause="betas not scaled to this T, or a first time below T",
-        )
-
-
-def shares(run):
-    """q_sample, if given beside alpha_bar, has the levels that the sampler assumes."""
-    if run.levels.q_sample is None:
-        return
-    trained = np.array(
-        [measured_level(run.levels.q_sample, t) for t in run.measured.times]
-    )
-    off = np.abs(trained - run.table).max(1)
-    n = int(np.argmax(off))
-    found, expected = (
-        f"{a:.4f} x_0 + {b:.4f} eps" for a, b in (trained[n], run.table[n])
-    )
-    where = f"at t = {run.measured.times[n]:g}"
-    if off[n] < 1e-3:
-        run.add("shares", "ok", found=f"worst {off[n]:.1e}")
-    else:
-        run.add(
-            "shares",
-            "BROKEN",
-            found=f"q_sample makes {found}",
-            where=where,
-            expected=expected,
-            cause="training and sampling with two schedules, or "
-            "times counted from 0 in one and from 1 in the other",
-        )
-
-
-def leading(levels, times):
-    """Do the times fall evenly from one step before the last, as many packages' do?"""
-    falling = sorted(set(times), reverse=True)
-    if len(falling) == 1:
-        return levels.last is not None and falling[0] <= levels.first + 1
-    gap = falling[0] - falling[1]
-    beyond = falling[0] + gap * (1 - 1e-9)
-    if not np.allclose(np.diff(falling), -gap, atol=1.0 if gap > 10 else 1e-3):
-        return False
-    if levels.last is not None:
-        return falling[0] < levels.last <= beyond
-    a, b = levels.read(beyond)
-    return a * a <= VISIBLE * (a * a + b * b)
-
-
-def normal(run):
-    """Fresh normal numbers, one for each pixel and step. False: sigma says nothing."""
-    m = run.measured
-    used = np.abs(m.noise).max(0, initial=0) > 1e-6
-    if (m.uniform & used).any():
-        for step in run.steps:  # the mean of a uniform number is no other error
-            step.shift = 0.0
-        run.add(
-            "normal",
-            "BROKEN",
-            found="uniform numbers reach x_t",
-            expected="normal ones",
-            cause="rand where randn belongs",
-        )
-        return False
-    if (shape := shared_draw(run)) is not None:
-        run.add(
-            "normal",
-            "BROKEN",
-            found=f"a draw of shape {shape} reaches x_t",
-            expected="one number for each pixel of each image",
-            cause="noise drawn once and broadcast",
-        )
-        return False
-    again = [s for s in run.steps[2:-1] if s.reused > 0.02]
-    places = [p for p, is_used in zip(m.places, used, strict=True) if p and is_used]
-    if len(set(places)) < len(places):
-        run.add(
-            "normal",
-            "BROKEN",
-            found=f"{len(places)} draws, of which {len(set(places))} differ",
-            expected="fresh draws",
-            cause="a seed set inside the loop",
-        )
-    elif run.linear and again and not run.several:
-        run.add(
-            "normal",
-            "BROKEN",
-            where=str(again[0]),
-            found=f"noise of earlier steps is added, {again[0].reused:.3f} times",
-            expected="a fresh draw",
-            cause="z drawn once before the loop",
-        )
-    else:
-        run.add("normal", "ok", found=f"{used.sum()} draws")
-    return True
-
-
-def shared_draw(run):
-    """The shape of a draw that is too small for x_t and yet reaches it, or None."""
-    loop, odd = run.loop, run.loop.odd_draws()
-    if not odd:
-        return None
-
-    def still(n, x, a, b):
-        return 0 * x
-
-    def noise(k):
-        return default_rng(k).standard_normal(loop.rows * loop.numbers)
-
-    quiet, _ = loop.play(run.levels, still, noise)
-    moved, _ = loop.play(run.levels, still, noise, odd=1.0)
-    far = [np.abs(p - q).max() for p, q in zip(moved.x, quiet.x, strict=True)]
-    return odd[0] if max(far) > 1e-6 else None
-
-
+@law(LAWS, "count", "times made with T // n where n does not divide T", ["one_call"])
 def count(run):
     """As many calls as asked for, at times that fall."""
-    times, levels = run.measured.times, run.levels
+    times, beyond, steps = run.times, run.levels.beyond, run.steps
     noise = run.table[:, 1] / np.hypot(*run.table.T)
     rises = np.flatnonzero(np.diff(noise) > 1e-9)
     again = np.flatnonzero(np.diff(times) == 0)
-    if levels.beyond:
-        run.add(
-            "count",
-            "BROKEN",
-            found=f"a call at t = {min(levels.beyond):g}",
-            expected="no time below the first",
-            cause="times made by arange with a step that is no whole number",
-        )
-    elif run.asked is not None and run.asked not in (len(times), run.loop.first.calls):
-        run.add(
-            "count",
-            "small",
-            found=f"{len(times)} calls",
-            expected=f"{run.asked}",
-            cause="times made with T // n where n does not divide T",
-        )
-    elif len(rises):
-        run.add(
-            "count",
-            "BROKEN" if run.degree == "BROKEN" else "note",
-            found="the next call is noisier",
-            expected="times that fall",
-            where=str(run.steps[rises[0]]),
-        )
-    elif len(again):
-        run.add(
-            "count",
-            "small",
-            found="a time is repeated",
-            expected="times that fall",
-            where=str(run.steps[again[0]]),
-        )
-    else:
-        run.add(
-            "count",
-            "ok",
-            found=f"{len(times)} calls, t = {times[0]:g} .. {times[-1]:g}",
-        )
+    if beyond:
+        found = f"a call at t = {min(beyond):g}; expected no time below the first"
+        cause = "times made by arange with a step that is no whole number"
+        return "BROKEN", found, cause
+    if run.asked is not None and run.asked not in (len(times), run.loop.first.calls):
+        return "small", f"{len(times)} calls; expected {run.asked}"
+    if len(rises):
+        verdict = "BROKEN" if run.degree == "BROKEN" else "note"
+        return verdict, f"{steps[rises[0]]}: the next call is noisier", ""
+    if len(again):
+        return "small", f"{steps[again[0]]}: a time is repeated", ""
+    return "ok", f"{len(times)} calls, t = {times[0]:g} .. {times[-1]:g}"
 
 
+@law(LAWS, "starts", "betas not scaled to this T, or a first time below T")
+def starts(run):
+    """x at the first call is noise of the level that the model is told."""
+    (a, b), t, m = run.table[0], run.times[0], run.measured
+    unit = np.hypot(a, b)
+    std = np.sqrt(np.sum(m.noise[0] ** 2 * m.variance))
+    off, left = min(abs(std - b), abs(std - unit)) / unit, (a / unit) ** 2
+    signal = f"alpha_bar is {left:.2g}: x_t still holds {np.sqrt(left):.2f} x_0"
+    lead = left > VISIBLE and run.levels.leading(run.times)
+    signal = f"at the first call, t = {t:g}: {signal}"
+    if left > FLAGRANT and not lead:
+        return "BROKEN", f"{signal}; expected at most {VISIBLE}"
+    if off > 0.01 and run.linear:
+        verdict = "BROKEN" if off > SINGLE else "small"
+        found = f"at the first call, t = {t:g}: std {std:.3f}; expected {b:.3f}"
+        return verdict, found, "x_T not drawn, or not scaled as x_t is"
+    if left > VISIBLE:
+        return "note", signal + (", as times lead to 0" if lead else ""), ""
+    return "ok", f"alpha_bar {left:.2g} at t = {t:g}"
+
+
+@law(LAWS, "shares", "two schedules, or times counted from 0 in one and 1 in the other")
+def shares(run):
+    """q_sample, if given beside alpha_bar, has the levels that the sampler assumes."""
+    if run.levels.q_sample is None:
+        return None
+    trained = np.array([measured_level(run.levels.q_sample, t) for t in run.times])
+    off = np.abs(trained - run.table).max(1)
+    n = int(np.argmax(off))
+    if off[n] < 1e-3:
+        return "ok", f"worst {off[n]:.1e}"
+    made, want = (f"{a:.4f} x_0 + {b:.4f} eps" for a, b in (trained[n], run.table[n]))
+    where = f"at t = {run.times[n]:g}"
+    return "BROKEN", f"{where}: q_sample makes {made}; expected {want}"
+
+
+@law(LAWS, "joins", needs=["one_call", "normal"])
 def joins(run):
     """x_s has the signal of the time at which the model is called next."""
     steps = run.steps[:-1]
     if not steps:
-        run.add("joins", "skipped", found="one step only")
-        return
+        return "skipped", "one step only"
     errors = np.array([max(abs(s.c0 - s.a_s), abs(s.shift)) for s in steps])
-    over = errors > [slack(s) for s in steps]
+    over = errors > [s.slack for s in steps]
     if not over.any():
-        run.add("joins", "ok", found=f"{len(steps)} steps, worst {errors.max():.1e}")
-        return
+        return "ok", f"{len(steps)} steps, worst {errors.max():.1e}"
     n = int(np.argmax(errors * over))
-    run.add(
-        "joins",
-        "BROKEN" if errors[n] > SINGLE else run.degree,
-        found=f"signal {steps[n].c0:.4f}",
-        expected=f"{steps[n].a_s:.4f} of the next call",
-        where=f"{over.sum()} of {len(steps)} steps; worst {steps[n]}",
-        cause=why_apart(run.levels, steps),
-    )
+    where = f"{over.sum()} of {len(steps)} steps; worst {steps[n]}"
+    want = f"expected {steps[n].a_s:.4f} of the next call"
+    found = f"{where}: signal {steps[n].c0:.4f}; {want}"
+    verdict = "BROKEN" if errors[n] > SINGLE else run.degree
+    return verdict, found, "" if run.discrete else why_apart(run.levels, steps)
 
 
-def why_apart(levels, steps):
-    """The usual cause of steps that do not join, from where they land."""
-    if levels.last is None:
-        return "the level of another time than the next call's"
-    lengths = {round(s.t - levels.landing(s.c0)) for s in steps}
-    if lengths == {1} and len(steps) + 1 <= len(levels.table) // 2:
-        return "steps that are one time long, on a list with fewer times"
-    here = (
-        f", here t - {lengths.pop()}" if len(lengths) == 1 else ", or from another list"
-    )
-    return "the previous time computed as t - T // n" + here
-
-
-def spread(run, errors, family):
+@law(LAWS, "spread", needs=["one_call", "normal"])
+def spread(run):
     """x_s has the noise of the time where the step lands."""
-    steps, size = run.steps[:-1], np.abs(errors)
+    steps, size = run.steps[:-1], np.abs(run.errors)
     if not steps:
-        run.add("spread", "skipped", found="one step only")
-    elif not size.any() and family == "eta":
-        run.add("spread", "ok", found=f"{len(steps)} steps")
-    elif not size.any():
-        run.add(
-            "spread",
-            "note",
-            found="DDPM's mean with a variance above beta_tilde, "
-            "a choice of the paper, exact for data N(0, 1)",
-        )
-    else:
-        n = int(np.argmax(size))
-        s = steps[n]
-        run.add(
-            "spread",
-            "BROKEN" if size[n] > SINGLE else run.degree,
-            found=f"noise {np.hypot(s.ce, s.sigma):.4f} (eps_hat {s.ce:.4f}, z "
-            f"{s.sigma:.4f})",
-            expected=f"{landing(s)[1]:.4f}",
-            cause=why_off(s),
-            where=f"{np.count_nonzero(size)} of {len(steps)} steps; worst {s}",
-        )
+        return "skipped", "one step only"
+    if not size.any() and run.family[1] == "eta":
+        return "ok", f"{len(steps)} steps"
+    if not size.any():
+        found = "DDPM's mean with a variance above beta_tilde, a choice of the paper"
+        return "note", f"{found}, exact for data N(0, 1)"
+    n = int(np.argmax(size))
+    s, where = steps[n], f"{np.count_nonzero(size)} of {len(steps)} steps"
+    parts = f"(eps_hat {s.ce:.4f}, z {s.sigma:.4f})"
+    found = f"{where}; worst {s}: noise {s.noise:.4f} {parts}"
+    verdict = "BROKEN" if size[n] > SINGLE else run.degree
+    cause = "" if run.discrete else why_off(s)
+    return verdict, f"{found}; expected {s.landing[1]:.4f}", cause
 
 
-def why_off(step):
-    """The usual cause of a wrong noise, from the formula that it fits."""
-    a_s, b_s = landing(step)
-    beta, tilde, post = legal(step.a, step.b, a_s, b_s)
-    if step.ce < 0:
-        return "a minus before eps_hat"
-    if close(step.ce, post, b_s):
-        if close(step.sigma, 0, b_s):
-            return "no noise added back"
-        for name, value in (("beta", beta), ("beta_tilde", tilde)):
-            if close(step.sigma, value, b_s):
-                return f"sigma = {name}, where its square root belongs"
-    if close(step.ce, b_s, b_s) and step.sigma > 0:
-        return "eps_hat keeps its whole share beside z: sigma^2 is not subtracted"
-    if close(step.sigma, 0, b_s):
-        return "eps_hat multiplied by something else than sqrt(1 - alpha_bar)"
-    return "variance and mean from different times, or a square root left out"
-
-
-def at_first(levels, last):
-    """Does the last step land on the table's first noisy level, as some packages do?"""
-    if levels.quietest is None:
-        return False
-    a, b = levels.quietest
-    noise = np.hypot(last.ce, last.sigma)
-    return abs(last.c0 - a) < min(1e-3, abs(last.c0 - 1)) and b / 2 < noise < 1.1 * b
-
-
+@law(LAWS, "ends", "the last step reads another level than alpha_bar = 1")
 def ends(run):
-    """The last step is x0_hat, and adds no noise."""
-    last, first = run.steps[-1], at_first(run.levels, run.steps[-1])
-    found = f"x_0 = {last.c0:.4f} x0_hat + {last.ce:.4f} eps_hat"
-    far = max(abs(last.c0 - 1), abs(last.ce), abs(last.shift))
-    if run.measured.whole or (run.reordered and run.degree == "small"):
-        why = "of integers" if run.measured.whole else "x_0 in another order"
-        for law in ("ends", "quiet end"):
-            run.add(law, "skipped", found="the output is " + why)
-        return
+    """The last step is x0_hat."""
+    if run.several:
+        return ends_on_a_point(run)
+    if not run.linear or hidden(run):
+        return hidden(run) if run.linear else None
+    last, shift = run.steps[-1], run.steps[-1].shift if run.normal else 0.0
+    found = f"{last}: x_0 = {last.c0:.4f} x0_hat + {last.ce:.4f} eps_hat"
+    off = max(abs(last.c0 - 1), abs(last.ce), abs(shift))
     if last.t in run.levels.beyond:
-        run.add(
-            "ends",
-            "BROKEN",
-            found="a call below the first noisy step: " + found,
-            expected="x0_hat of a noisy x_t",
-            where=str(last),
-            cause="a time too many",
-        )
-    elif first:
-        run.add("ends", "note", found=found + ", the first alpha_bar", where=str(last))
-    elif far < 1e-3 + slack(last):
-        run.add("ends", "ok", found="on x0_hat")
-    else:
-        wrapped = run.levels.last is not None and (
-            run.levels.landing(last.c0) == run.levels.last
-        )
-        run.add(
-            "ends",
-            graded(far),
-            found=found,
-            expected="x0_hat",
-            where=str(last),
-            cause="the table read at -1, its noisiest level"
-            if wrapped
-            else "the last step reads another level than alpha_bar = 1",
-        )
-    if last.sigma < 1e-3 or first:
-        run.add("quiet end", "ok")
-    else:
-        run.add(
-            "quiet end",
-            graded(last.sigma),
-            found=f"noise of std {last.sigma:.4f}",
-            expected="none",
-            where=str(last),
-            cause="noise left out only at t = 0, or at no time",
-        )
+        return "BROKEN", f"{found}; expected x0_hat of a noisy x_t", "a time too many"
+    if run.at_first(last):
+        return "note", f"{found}, the first alpha_bar", ""
+    if off < 1e-3 + last.slack:
+        return "ok", "on x0_hat"
+    said = graded(off), f"{found}; expected x0_hat"
+    end = run.levels.last
+    if end is not None and run.levels.landing(last.c0) == end:
+        return *said, "the table read at -1, its noisiest level"
+    return said
+
+
+def hidden(run):
+    """That the last step cannot be read off, or None."""
+    if run.whole:
+        return "skipped", "the output is of integers"
+    if run.reordered and run.degree == "small":
+        return "skipped", "the output is x_0 in another order"
+
+
+def ends_on_a_point(run):
+    """Data that are one point come out as it, whatever the solver."""
+    mean, std = run.measured.moments(run.table, POINT, 0.0)
+    quiet = run.levels.quietest[1] if run.levels.quietest else 0.0
+    off = max(abs(mean - POINT), std - 1.2 * quiet)
+    found = f"data that are one point come out as {mean:.4f} / {std:.4f}"
+    cause = "a last step that does not end on x0_hat, or steps that do not join"
+    verdict = "ok" if off < 1e-3 else graded(off)
+    return verdict, f"{found}; expected {POINT} / 0", cause
+
+
+@law(LAWS, "quiet end", "noise left out only at t = 0, or at no time", ["one_call"])
+def quiet_end(run):
+    """The last step adds no noise."""
+    last = run.steps[-1]
+    if hidden(run):
+        return hidden(run)
+    if last.sigma < 1e-3 or run.at_first(last):
+        return "ok", ""
+    verdict = "small" if run.discrete else graded(last.sigma)
+    return verdict, f"{last}: noise of std {last.sigma:.4f}; expected none"
+
+
+@law(LAWS, "linear", "x_t clamped, where only x0_hat may be")
+def linear(run):
+    """Three times the noise, three times the response."""
+    if not run.linear:
+        return "note", "x_t is no linear map of the noise: its output is judged", ""
+    if run.several or not run.normal:
+        return None
+    large = run.bend_of_large >= BEND
+    if run.clamped:
+        t = run.times[max(int(np.argmax(large[:-1])) - 1, 0)]
+        found = "three times the noise is not three times the response"
+        return moments(run)[0], f"after t = {t:g}: {found}"
+    if large[-1] and not run.whole:
+        return "note", "the output is clipped, or in another order", ""
+    return "ok", ""
+
+
+@law(LAWS, "normal", "noise drawn once and broadcast")
+def normal(run):
+    """Fresh normal numbers, one for each pixel and step."""
+    if run.uniform:
+        return "BROKEN", "uniform numbers reach x_t", "rand where randn belongs"
+    if run.shared is not None:
+        found = f"a draw of shape {run.shared} reaches x_t"
+        return "BROKEN", f"{found}; expected one number for each pixel of each image"
+    marks = [m for m, used in zip(run.measured.marks, run.used, strict=True) if used]
+    if len(set(marks)) < len(marks):
+        found = f"{len(marks)} draws, of which {len(set(marks))} differ"
+        return "BROKEN", found, "a seed set inside the loop"
+    again = [s for s in run.steps[2:-1] if s.reused > 0.02]
+    if run.one_call and again:
+        found = f"noise of earlier steps is added, {again[0].reused:.3f} times"
+        return "BROKEN", f"{again[0]}: {found}", "z drawn once before the loop"
+    return "ok", f"{len(marks)} draws"
+
+
+@law(LAWS, "clip", needs=["one_call", "normal"])
+def clip(run):
+    """An x0_hat of 5, once: is it clipped, and does eps_hat follow?"""
+    n = len(run.steps) // 2
+    s, size = run.steps[n], run.loop.rows * run.loop.numbers
+    if s.s is None or s.b <= 0:
+        return "skipped", "one step only"
+    if run.clamped:
+        return None
+
+    def says_5(m, x, a, b):
+        return np.full(len(x), 5.0 if m == n else 0.0)
+
+    def noise(k):
+        return np.full(size, 0.1 if k == 0 else 0.0)
+
+    played, _ = run.loop.play(run.levels, says_5, noise)
+    x, found = played.x[n][0], played.x[n + 1][0] - s.shift
+
+    def fits(x0):
+        made = s.c0 * x0 + s.ce * (x - s.a * x0) / s.b
+        return abs(found - made) < 1e-2 * max(abs(made), 0.1)
+
+    if fits(5):
+        return "ok", "x0_hat is not clipped"
+    if fits(0.5) or fits(1.0):
+        return "ok", "x0_hat is clipped, eps_hat follows"
+    left = "x0_hat is clipped, eps_hat is left as it was"
+    return "note", f"{s}: {left}: x_s is off the line through x_t"
+
+
+@law(LAWS, "moments")
+def moments(run):
+    """Mean and std of the whole run, beside those of a correct sampler."""
+    made, data = run.made, (MEAN, STD)
+    want, off = run.right(data), far(made, run.right(data))
+    near = "" if run.linear else "near "
+    right = f"expected {near}{want[0]:.4f} / {want[1]:.4f}"
+    found = f"{made[0]:.4f} / {made[1]:.4f}; {right}"
+    if not run.linear:
+        return ("ok" if plausible(run) else "BROKEN"), found
+    if run.several:
+        ddim = first_order(run.table, *data)
+        # with few steps a right solver of high order may be further off than DDIM
+        fine = off < max(0.1, 2 * far(ddim, data)) or len(run.times) < FEW
+        found = f"{found} or so; DDIM makes {ddim[0]:.4f} / {ddim[1]:.4f}"
+        return ("ok" if off < SEEN else "note" if fine else "BROKEN"), found
+    if not run.normal:
+        return None
+    if run.clamped:
+        beyond = np.abs(np.subtract(made, want)) > np.maximum(SEEN, run.room)
+        return ("BROKEN" if beyond.any() else "note"), f"{found}, with real noise"
+    wrong = run.degree if run.reordered or run.discrete else graded(off)
+    return ("ok" if off < 2e-3 else wrong), found
+
+
+def plausible(run):
+    """Is an output with real noise near the data, or what DDIM makes of them?"""
+    (mean, std), ddim = run.made, first_order(run.table, MEAN, STD)
+    low, high = min(ddim[1], STD) - 0.05, max(ddim[1], STD) + 0.15
+    room = run.room
+    fine = low - room[1] < std < high + room[1]
+    return fine and abs(mean - MEAN) < abs(ddim[0] - MEAN) + 0.02 + room[0]
