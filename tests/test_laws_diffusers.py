@@ -1,4 +1,5 @@
-"""The schedulers of the package diffusers, by their configuration, against the laws.
+"""The schedulers of the package diffusers, by their configuration, against the laws;
+and the samplers of denoising-diffusion-pytorch, where it is installed.
 
 What is wrong there at version 0.42.1 is written down here: if a later version repairs
 it, the test that says so goes.
@@ -9,10 +10,11 @@ import sys
 
 import pytest
 
+from nanodiff.laws import check_sampler
 from nanodiff.laws.diffusers import check_scheduler
 
 diffusers = pytest.importorskip("diffusers", reason="diffusers is not installed")
-pytest.importorskip("torch", reason="torch is not installed")
+torch = pytest.importorskip("torch", reason="torch is not installed")
 
 DIVISORS = [n for n in range(1, 201) if 1000 % n == 0]
 
@@ -125,6 +127,38 @@ def test_what_is_wrong_in_0_42_1_is_named(name, n, config, laws, made, right):
         assert report.expected == pytest.approx(right, abs=2e-3)
     if "quiet end" in laws:
         assert "0.0760" in report["quiet end"].found
+
+
+@pytest.mark.parametrize("n, schedule", [(1000, "sigmoid"), (30, "linear")])
+def test_denoising_diffusion_pytorch_breaks_nothing(n, schedule):
+    why = "denoising-diffusion-pytorch is not installed"
+    package = pytest.importorskip(
+        "denoising_diffusion_pytorch", reason=why, exc_type=ImportError
+    )
+
+    class Network(torch.nn.Module):
+        channels, out_dim, self_condition = 1, 1, False
+        random_or_learned_sinusoidal_cond = False
+
+        def __init__(self, model):
+            super().__init__()
+            self.model = model
+
+        def forward(self, x, t, x0_hat=None):
+            return self.model(x, t)
+
+    def make(model):
+        return package.GaussianDiffusion(
+            Network(model),
+            image_size=2,
+            sampling_timesteps=n,
+            beta_schedule=schedule,
+            objective="pred_noise",
+        )
+
+    table = make(torch.nn.Identity()).alphas_cumprod
+    report = check_sampler(lambda model, shape: make(model).sample(shape[0]), table)
+    assert not report.broken, report
 
 
 def test_the_shell_says_it_with_its_exit_status():
