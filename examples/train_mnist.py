@@ -10,13 +10,12 @@ import time
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
-from nanodiff import data, ddim, ddpm, trained, viz
-from nanodiff.guidance import guide
+from nanodiff import data, trained, viz
 from nanodiff.optim import OPTIMIZERS
 from nanodiff.prediction import KINDS
 from nanodiff.run import Run
+from nanodiff.sampling import draw
 from nanodiff.schedule import NAMED, named
 from nanodiff.train import Recipe
 
@@ -95,21 +94,18 @@ def begin(args):
         return Run.beginning_with(found, recipe, seed=args.seed, **more)
     return Run(
         recipe, args.T, *args.schedule,
-        seed=args.seed, context_features=10, channels=args.channels, **more,
+        seed=args.seed, shape=(1, 28, 28), context_features=10,
+        channels=args.channels, **more,
     )  # fmt: skip
 
 
-def draw(run, out, rows=4):
+def pictures(run, out, rows=4):
     """Write the loss curve, a sheet by each sampler, and a film, with EMA weights."""
     found, rng = run.trained(), np.random.default_rng(0)
     T, S = found.schedule.T, min(50, found.schedule.T)
-    labels = np.tile(np.arange(10), rows)  # a column for each digit
-    model = guide(found.model, data.one_hot(labels))
-    xT = rng.standard_normal((len(labels), 1, 28, 28)).astype(np.float32)
-    steps = ddim.sample(model, found.schedule, xT, S, clip=1.0)
-    frames = [xT] + [xt for _, xt in tqdm(steps, "DDIM", S, leave=False)]
-    steps = ddpm.sample(model, found.schedule, xT, rng, clip=1.0)
-    *_, (_, x0) = tqdm(steps, "DDPM", T, leave=False)
+    context = data.one_hot(np.tile(np.arange(10), rows))  # a column for each digit
+    frames = [xt for _, xt in draw(found, context, steps=S, rng=rng)]
+    *_, (_, x0) = draw(found, context, steps=T, rng=rng, sampler="ddpm")
     viz.save_loss(out / "loss.png", run.losses)
     viz.save_sheet(out / "ddim.png", frames[-1], columns=10)
     viz.save_sheet(out / "ddpm.png", x0, columns=10)
@@ -127,12 +123,11 @@ def main():
     else:
         run = begin(args)
     images, labels = data.mnist(folder=args.data)
-    run.learn(
-        images, data.one_hot(labels), path, args.every, lambda run: draw(run, args.out)
-    )
+    context = data.one_hot(labels)
+    run.learn(images, context, path, args.every, lambda run: pictures(run, args.out))
     files = ", ".join(sorted(file.name for file in args.out.iterdir()))
     print(f"{args.out} has {files} after {time.time() - start:.0f} s; next:")
-    print(f"python examples/sample_mnist.py --model {path} --digits 2026")
+    print(f"python examples/sample.py --model {path} --classes 2026")
 
 
 if __name__ == "__main__":

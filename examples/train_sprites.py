@@ -15,11 +15,9 @@ import time
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
-from nanodiff import data, ddim, sprites, viz
+from nanodiff import data, sampling, sprites, viz
 from nanodiff.evaluate import confusion
-from nanodiff.guidance import guide
 from nanodiff.run import Run
 from nanodiff.train import Recipe
 
@@ -50,10 +48,8 @@ def options():
 
 def sample(found, context, steps, w=0.0):
     """Sprites of these contexts, by DDIM: the frames, the last of them finished."""
-    xT = np.random.default_rng(1).standard_normal((len(context), 3, 16, 16))
-    xT, model = xT.astype(np.float32), guide(found.model, context, w)
-    loop = ddim.sample(model, found.schedule, xT, steps, clip=1.0)
-    return [xt for _, xt in tqdm(loop, "DDIM", steps, leave=False)]
+    rng = np.random.default_rng(1)
+    return [xt for _, xt in sampling.draw(found, context, w, steps, rng=rng)]
 
 
 def draw(run, out, steps, columns=12):
@@ -97,7 +93,10 @@ def main():
         recipe = Recipe(
             args.steps, args.batch, warmup=min(50, args.steps // 2), predicts="v"
         )
-        run = Run(recipe, 500, seed=args.seed, image_channels=3, context_features=KINDS)
+        run = Run(
+            recipe, 500, seed=args.seed, shape=images.shape[1:],
+            classes=sprites.CLASSES, image_channels=3, context_features=KINDS,
+        )  # fmt: skip
     context, calls = data.one_hot(labels, KINDS), 2 if args.quick else 50
     run.learn(images, context, path, args.every, lambda run: draw(run, args.out, calls))
     files = ", ".join(sorted(file.name for file in args.out.iterdir()))

@@ -9,23 +9,25 @@ from contextlib import contextmanager
 from dataclasses import asdict
 
 import numpy as np
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from nanodiff import checkpoint
 from nanodiff.optim import EMA, OPTIMIZERS
 from nanodiff.schedule import named
 from nanodiff.self_conditioning import WithFirstGuess
-from nanodiff.train import Recipe, train
+from nanodiff.train import Recipe, check_data, train
 from nanodiff.trained import build, settings
 from nanodiff.unet import UNet
 
 
 class Run:
-    """A U-Net with its optimiser, averaged weights, random numbers and losses so far.
+    """A network with its optimiser, averaged weights, random numbers and losses so far.
 
     recipe: a `Recipe`. T: steps of noise. schedule: one of `schedule.NAMED`, with its
     schedule_parameters, a dict such as {"offset": 0.02} for cosine. seed: of the
-    weights, the batches and the noise. unet: settings of the UNet. Raises ValueError as
+    weights, the batches and the noise. network: its class, `UNet` or another with the
+    same interface, which is called as network(**options, rng=rng). shape: of a picture,
+    (C, H, W), and classes: names, are kept with it, for `sample`. Raises ValueError as
     `schedule.named` does.
 
     >>> run = Run(Recipe(steps=2, batch=1, warmup=0), T=25, seed=0, channels=[8, 8])
@@ -34,16 +36,47 @@ class Run:
     """
 
     def __init__(
-        self, recipe, T, schedule="linear", schedule_parameters=None, *, seed, **unet
-    ):
+        self, recipe, T, schedule="linear", schedule_parameters=None, *, seed,
+        network=UNet, shape=None, classes=None, **options,
+    ):  # fmt: skip
         self.recipe, self.schedule_name = recipe, schedule
         parameters = schedule_parameters or {}
         self.schedule = named(schedule, T, **parameters)
         self.schedule_parameters = {name: float(v) for name, v in parameters.items()}
         self.losses, self.data, self.rng = [], None, np.random.default_rng(seed)
-        self.model = UNet(**unet, rng=self.rng)
+        self.held_out = []  # (step, loss) of pictures that it does not learn from
+        self.shape = None if shape is None else tuple(map(int, shape))
+        self.classes = None if classes is None else [str(name) for name in classes]
+        self.model = network(**options, rng=self.rng)
+        self.options = getattr(self.model, "config", options)
         params = self.model.named_params()
         self.optimizer, self.ema = OPTIMIZERS[recipe.optimizer](params), EMA(params)
+
+    @classmethod
+    def of_pictures(
+        cls, images, names, steps=2000, batch=32, lr=2e-3, T=500, *, seed, **options
+    ):
+        """Return a new run that fits pictures, with settings that work.
+
+        images: (n, C, H, W) and names, as `data.pictures` returns them. It predicts v
+        and is moved by Muon. options: of the UNet, such as channels. Raises ValueError
+        if there are no pictures, or if their sides cannot be halved as often as the
+        network does.
+        """
+        check_data(images, None)
+        halved = 2 ** (len(options.get("channels", (32, 64, 64))) - 1)
+        if np.ndim(images) != 4 or any(side % halved for side in images.shape[2:]):
+            raise ValueError(
+                f"images has shape {images.shape}, expected (n, C, H, W) with H and W "
+                f"divisible by {halved}"
+            )
+        recipe = Recipe(
+            steps, batch, lr, min(50, steps // 2), predicts="v", optimizer="muon"
+        )
+        features = len(names) if len(names) > 1 else 0  # one class needs no context
+        options |= {"image_channels": images.shape[1], "context_features": features}
+        about = {"shape": images.shape[1:], "classes": names if features else []}
+        return cls(recipe, T, seed=seed, **about, **options)
 
     @classmethod
     def beginning_with(cls, found, recipe, *, seed, **more):
@@ -54,30 +87,37 @@ class Run:
         wanted, if the recipe predicts something else than the network does, or if what
         the network was trained with is not known.
         """
-        *noise, unet, before = settings(found.about)
+        kind = type(found.network.network)
+        *noise, network, options, before = settings(found.about, kind)
         if recipe.predicts != before["predicts"]:
             raise ValueError(
                 f"recipe predicts {recipe.predicts!r}, expected what the network was "
                 f"trained for, {before['predicts']!r}"
             )
-        run = cls(recipe, *noise, seed=seed, **unet | more)
+        about = {key: found.about.get(key) for key in ("shape", "classes")}
+        options = options | about | more
+        run = cls(recipe, *noise, seed=seed, network=network, **options)
         params = run.model.named_params()
         run.model.load(params | found.network.named_params())
         run.ema = EMA(params)  # of these weights, not of the random ones
         return run
 
     @classmethod
-    def resume(cls, path):
+    def resume(cls, path, network=None):
         """Return the run that was saved in a checkpoint.
 
-        Raises FileNotFoundError for a missing one, and ValueError for one that is
-        damaged or that `save` did not write.
+        network: its class, if it is none of `trained.NETWORKS`. Raises
+        FileNotFoundError for a missing one, and ValueError for one that is damaged or
+        that `save` did not write.
         """
         found = checkpoint.load(path)
-        *noise, unet, recipe = settings(found.config)
-        run = cls(Recipe(**recipe), *noise, seed=0, **unet)
+        *noise, network, options, recipe = settings(found.config, network)
+        about = {key: found.config.get(key) for key in ("shape", "classes")}
+        options = options | about
+        run = cls(Recipe(**recipe), *noise, seed=0, network=network, **options)
         checkpoint.restore(found, **run._parts())
         run.losses, run.data = found.config["losses"], found.config.get("data")
+        run.held_out = found.config.get("held_out", [])
         return run
 
     def save(self, path):
@@ -88,9 +128,21 @@ class Run:
 
     def trained(self):
         """Return the network with its averaged weights, as `pretrained` does."""
-        return build(self.ema.average, self._config())
+        return build(self.ema.average, self._config(), type(self.model))
 
-    def learn(self, images, context, path, every, draw):
+    def averaged(self):
+        """Return a copy of the network, with its averaged weights."""
+        network = type(self.model)(**self.options, rng=np.random.default_rng(0))
+        return network.load(self.ema.average)
+
+    def __repr__(self):
+        return (
+            f"Run({len(self.losses)} of {self.recipe.steps} steps, "
+            f"T={self.schedule.T}, {self.schedule_name}, {self.recipe.predicts}, "
+            f"{self.model!r})"
+        )
+
+    def learn(self, images, context, path, every, draw=lambda run: None):
         """Train to the end of the recipe.
 
         Every so many steps, and at the end, the run is saved to `path` and draw(run) is
@@ -98,6 +150,7 @@ class Run:
         context: as for `train`, which may raise FloatingPointError. Raises ValueError
         if they are not those that the run began with.
         """
+        check_data(images, context)
         context_bytes = b"" if context is None else context.tobytes()
         data = zlib.crc32(context_bytes, zlib.crc32(images.tobytes()))
         if self.data not in (None, data):
@@ -131,7 +184,7 @@ class Run:
 
     def _learner(self):
         """The network, shown its own guess if it has self-conditioning."""
-        if not self.model.self_condition:
+        if not getattr(self.model, "self_condition", False):
             return self.model
         return WithFirstGuess(self.model, self.schedule, self.recipe.predicts, self.rng)
 
@@ -145,8 +198,9 @@ class Run:
         return {
             "T": self.schedule.T, "schedule": self.schedule_name,
             "schedule_parameters": self.schedule_parameters,
-            "unet": self.model.config, "recipe": asdict(self.recipe),
-            "losses": self.losses, "data": self.data,
+            "network": type(self.model).__name__, "settings": self.options,
+            "recipe": asdict(self.recipe), "shape": self.shape, "classes": self.classes,
+            "losses": self.losses, "held_out": self.held_out, "data": self.data,
         }  # fmt: skip
 
 

@@ -82,12 +82,13 @@ def train(model, schedule, images, context, recipe, *, rng, optimizer, ema, firs
     What rng, optimizer, ema and the model hold after step k is all that step k + 1
     depends on: a run may stop there and go on with first = k + 1, bit for bit.
 
-    Raises ValueError if images and context differ in number or the recipe's focus is
-    not within 1..T, and FloatingPointError, before any weight has changed, if the loss
-    or a gradient is not finite.
+    Raises TypeError or ValueError for data as `check_data` does, an rng that is none,
+    or if the recipe's focus is not within 1..T, and FloatingPointError, before any
+    weight has changed, if the loss or a gradient is not finite.
     """
-    if context is not None and len(context) != len(images):
-        raise ValueError(f"context has {len(context)} rows, expected {len(images)}")
+    check_data(images, context)
+    if not isinstance(rng, np.random.Generator):
+        raise TypeError(f"rng is {rng!r}, expected a np.random.Generator")
     if recipe.focus is not None and recipe.focus[2] > schedule.T:
         raise ValueError(f"focus is {recipe.focus}, expected times in 1..{schedule.T}")
     grads = model.named_grads()
@@ -108,6 +109,63 @@ def train(model, schedule, images, context, recipe, *, rng, optimizer, ema, firs
         optimizer.step(grads, rate)
         ema.update()
         yield step, loss
+
+
+def check_data(images, context):
+    """Raise TypeError or ValueError unless a network can learn from these.
+
+    images: float32, finite, of about unit size: none beyond 16, and pixels not within
+    0..1. context: None, or a row of numbers for each image.
+
+    >>> check_data(np.zeros((3, 1, 4, 4), np.float32), np.array([7, 2, 1]))
+    Traceback (most recent call last):
+        ...
+    ValueError: context has shape (3,), expected (3, features): labels? see one_hot
+    """
+    if not isinstance(images, np.ndarray):
+        raise TypeError(f"images is a {type(images).__name__}, expected one array")
+    if images.ndim < 2 or 0 in images.shape:
+        raise ValueError(f"images has shape {images.shape}, expected (n, ...), none 0")
+    if images.dtype != np.float32:
+        raise ValueError(f"images has dtype {images.dtype}, expected float32")
+    low, high = images.min(), images.max()
+    if not np.isfinite([low, high]).all():
+        raise ValueError("images has NaN or infinity in it, expected finite numbers")
+    if max(-low, high) > 16 or (images.ndim == 4 and low >= 0 and high > 0.5):
+        raise ValueError(
+            f"images go from {low:g} to {high:g}, expected about -1..1: pixels of 0..1 "
+            f"are 2 x - 1, of 0..255 x / 127.5 - 1"
+        )
+    if context is None:
+        return
+    if np.ndim(context) != 2:
+        raise ValueError(
+            f"context has shape {np.shape(context)}, expected ({len(images)}, "
+            f"features): labels? see one_hot"
+        )
+    if len(context) != len(images):
+        raise ValueError(f"context has {len(context)} rows, expected {len(images)}")
+    if not np.isfinite(context).all():
+        raise ValueError("context has NaN or infinity in it, expected finite numbers")
+
+
+def loss_of(model, schedule, images, context, predicts, rng, batch=64):
+    """Return the mean loss of images at random times, (1 / n) sum (target - output)^2.
+
+    model: says what it predicts. With an rng of the same seed the times and the noise
+    are the same, so that what differs is the model or the images.
+    """
+    total = 0.0
+    for i in range(0, len(images), batch):
+        x0, given = images[i : i + batch], None
+        if context is not None:
+            given = context[i : i + batch]
+        t = rng.integers(1, schedule.T + 1, size=len(x0))
+        eps = rng.standard_normal(x0.shape).astype(x0.dtype)
+        output = model(q_sample(schedule, x0, t, eps), t, given)
+        error = output - target(schedule, x0, t, eps, predicts)
+        total += float(np.mean(error * error)) * len(x0)
+    return total / len(images)
 
 
 def _batch(images, context, T, recipe, rng):

@@ -13,30 +13,43 @@ import numpy as np
 
 from nanodiff import checkpoint
 from nanodiff.evaluate import Judge
+from nanodiff.layers import Layer
 from nanodiff.prediction import split
 from nanodiff.schedule import Schedule, named
 from nanodiff.self_conditioning import WithLastGuess
+from nanodiff.sprites import CLASSES
+from nanodiff.toy import MLP
 from nanodiff.unet import UNet
 
 FOLDER = Path(__file__).parent
 NAMES = ("mnist", "sprites")
+SHIPPED = {  # what their files do not say
+    "mnist": {"shape": [1, 28, 28]},
+    "sprites": {"shape": [3, 16, 16], "classes": list(CLASSES)},
+}
+NETWORKS = {"UNet": UNet, "MLP": MLP}  # what a checkpoint may name
 
 
-class EpsUNet(UNet):
-    """A UNet that says eps_hat, whatever it was trained to say.
+class Eps(Layer):
+    """A network that says eps_hat, whatever it was trained to say.
 
     eps_hat = p xt + q output, where p and q follow from the time alone, so samplers,
-    losses and guidance need not know. To train it on, use a Recipe that predicts "eps".
+    losses and guidance need not know. Its parameters are those of the network. To train
+    it on, use a Recipe that predicts "eps".
     """
 
-    def __init__(self, schedule, predicts, **config):
-        super().__init__(**config, rng=np.random.default_rng(0))
-        self.schedule, self.predicts = schedule, predicts
+    def __init__(self, network, schedule, predicts):
+        self.network, self.schedule, self.predicts = network, schedule, predicts
+        self.self_condition = getattr(network, "self_condition", False)
 
-    def forward(self, xt, t, context=None, x0_hat=None):
-        """Return eps_hat, shape and dtype of xt; see UNet."""
-        output = super().forward(xt, t, context, x0_hat)
-        one = np.ones((len(xt), 1, 1, 1), xt.dtype)
+    def walk(self, prefix=""):
+        """Yield (prefix, layer) of the network's layers."""
+        return self.network.walk(prefix)
+
+    def forward(self, xt, t, context=None, *x0_hat):
+        """Return eps_hat, shape and dtype of xt; the inputs are the network's."""
+        output = self.network.forward(xt, t, context, *x0_hat)
+        one = np.ones((len(xt), *(1,) * (xt.ndim - 1)), xt.dtype)
         p, q = (
             split(self.schedule, x, t, y, self.predicts)[1]
             for x, y in ((one, 0 * one), (0 * one, one))
@@ -47,8 +60,11 @@ class EpsUNet(UNet):
     def backward(self, d_eps):
         """Write all gradients from dL/deps_hat; return (dxt, dcontext or None)."""
         p, q = self.cache
-        dxt, dcontext = super().backward(q * d_eps)
+        dxt, dcontext = self.network.backward(q * d_eps)
         return dxt + p * d_eps, dcontext
+
+    def __repr__(self):
+        return f"Eps({self.network!r}, predicts={self.predicts!r})"
 
 
 @dataclass(frozen=True)
@@ -63,17 +79,37 @@ class Pretrained:
     package also the command, seed, date, time and score.
     """
 
-    model: EpsUNet | WithLastGuess
-    network: EpsUNet
+    model: Eps | WithLastGuess
+    network: Eps
     schedule: Schedule
     about: dict
 
+    @property
+    def shape(self):
+        """Of one picture or point, such as (C, H, W); None if it is not known."""
+        shape = self.about.get("shape")
+        return None if shape is None else tuple(shape)
 
-def pretrained(name="mnist"):
+    @property
+    def classes(self):
+        """Names of the classes; numbers where they have none."""
+        features = self.about["settings"].get("context_features", 0)
+        return self.about.get("classes") or [str(k) for k in range(features)]
+
+    def __repr__(self):
+        shape = "of a shape not known" if self.shape is None else self.shape
+        return (
+            f"Pretrained({self.about['network']}, {shape}, T={self.schedule.T}, "
+            f"classes={self.classes})"
+        )
+
+
+def pretrained(name="mnist", network=None):
     """Return a trained network with its averaged weights, and its schedule.
 
     name: "mnist" or "sprites", which come with the package, or the path of a checkpoint
-    of the examples. Raises ValueError for any other name and for a damaged file,
+    of a `Run`. network: the class of a checkpoint's network, if it is not one of
+    `NETWORKS`. Raises ValueError for any other name and for a damaged file,
     FileNotFoundError for a missing one.
 
     >>> found = pretrained("mnist")
@@ -82,6 +118,7 @@ def pretrained(name="mnist"):
     """
     if name in NAMES:
         params, about = read(FOLDER / f"trained_{name}.npz")
+        about = SHIPPED[name] | about
     elif str(name).endswith(".npz"):
         found = checkpoint.load(name)
         params, about = found.average, found.config
@@ -90,33 +127,45 @@ def pretrained(name="mnist"):
             f"name is {str(name)!r}, expected one of {list(NAMES)} or a path that ends "
             f"in .npz"
         )
-    return build(params, about)
+    return build(params, about, network)
 
 
-def build(params, about):
-    """Return the `Pretrained` of weights and a dict with T, schedule, unet and recipe.
+def build(params, about, network=None):
+    """Return the `Pretrained` of weights and the dict that a `Run` keeps about itself.
 
-    Raises ValueError if one of them is missing.
+    network: the class, if it is none of `NETWORKS`. Raises ValueError if it is missing,
+    or a setting.
     """
-    T, schedule, parameters, unet, recipe = settings(about)
+    T, schedule, parameters, network, options, recipe = settings(about, network)
     schedule = named(schedule, T, **parameters)
-    network = EpsUNet(schedule, recipe["predicts"], **unet).load(params)
-    model = WithLastGuess(network, schedule) if network.self_condition else network
-    return Pretrained(model, network, schedule, about)
+    inner = network(**options, rng=np.random.default_rng(0)).load(params)
+    found = Eps(inner, schedule, recipe["predicts"])
+    model = WithLastGuess(found, schedule) if found.self_condition else found
+    about = about | {"network": network.__name__, "settings": options}
+    return Pretrained(model, found, schedule, about)
 
 
-def settings(about):
-    """Return T, the schedule's name and parameters, settings of unet and recipe.
+def settings(about, network=None):
+    """Return T, the schedule's name and parameters, network, its settings, recipe.
 
-    Raises ValueError if one of them is missing in the dict, but for the parameters:
-    earlier runs had none.
+    about: what a `Run` keeps about itself; earlier ones had no parameters of the
+    schedule, and only U-Nets. network: the class, if it is none of `NETWORKS`. Raises
+    ValueError if something is missing in the dict.
     """
     about = {"schedule_parameters": {}} | about
-    names = "T", "schedule", "schedule_parameters", "unet", "recipe"
+    if "unet" in about:
+        about = {"network": "UNet", "settings": about["unet"]} | about
+    names = "T", "schedule", "schedule_parameters", "network", "settings", "recipe"
     missing = set(names) - about.keys()
     if missing:
         raise ValueError(f"about has no {sorted(missing)}, expected those of a `Run`")
-    return [about[name] for name in names]
+    kind = about["network"]
+    network = NETWORKS.get(kind) if network is None else network
+    if network is None or network.__name__ != kind:
+        raise ValueError(
+            f"network is {network and network.__name__!r}, expected the class {kind!r}"
+        )
+    return [network if name == "network" else about[name] for name in names]
 
 
 def judge():

@@ -25,7 +25,7 @@ FOLDER = Path(nanodiff.__file__).parent
 FRESH = [
     "schedule", "prediction", "ddpm", "ddim", "heun", "exact", "likelihood", "optim",
     "self_conditioning", "train", "checkpoint", "unet", "data", "viz", "guidance",
-    "latent", "respace", "gradcheck", "plain",
+    "latent", "respace", "gradcheck", "plain", "pictures",
 ]  # fmt: skip
 JUDGES = {  # the test files of which one must fail
     "schedule": ["schedule", "samplers", "exact"],
@@ -46,6 +46,7 @@ JUDGES = {  # the test files of which one must fail
     "self_conditioning": ["self_conditioning"],
     "gradcheck": ["gradcheck"],
     "data": ["files"],
+    "pictures": ["pictures"],
     "viz": ["files"],
 }
 LEFT_ALONE = {  # modules without a mutant, and why
@@ -56,6 +57,7 @@ LEFT_ALONE = {  # modules without a mutant, and why
     "toy": "its tests train for ten seconds",
     "trained": "reads and writes files; its tests run the compiled network",
     "run": "what it keeps is the mutants' of train and checkpoint",
+    "sampling": "joins samplers and wrappers, which have theirs",
     "sprites": "draws pictures by a rule of our own, which nobody has published",
     "sprite_parts": "the parts of those pictures",
 }

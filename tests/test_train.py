@@ -241,8 +241,9 @@ def test_bad_input_is_named():
     x0, context = images(4)
     parts = run()
     recipe, model = Recipe(focus=(0.5, 1, 51)), parts["model"]
+    spare = {"optimizer": 0, "ema": 0, "rng": np.random.default_rng(0)}
     with pytest.raises(ValueError, match=r"focus is .*, expected times in 1\.\.50"):
-        next(train(model, linear(50), x0, context, recipe, optimizer=0, ema=0, rng=0))
+        next(train(model, linear(50), x0, context, recipe, **spare))
     with pytest.raises(ValueError, match="context has 3 rows, expected 4"):
         next(train(parts.pop("model"), linear(50), x0, context[:3], Recipe(), **parts))
 

@@ -1,0 +1,169 @@
+"""Train a small U-Net on your own pictures: a folder, with a subfolder for each class.
+
+    python examples/train_pictures.py FOLDER              it says how many minutes first
+    python examples/train_pictures.py FOLDER --quick      a try-out, which draws mush
+    python examples/draw_shapes.py                        a folder to begin with
+
+FOLDER may also be an .npz or .npy of images (see nanodiff/pictures.py). Size, channels
+and classes are those of the pictures. Writes sheet.png (a row for each class),
+film.gif, loss.png with the loss of pictures that were held out, and checkpoint.npz, for
+examples/sample.py. Ctrl-C saves; --resume goes on.
+"""
+
+import argparse
+import time
+from pathlib import Path
+
+import numpy as np
+
+from nanodiff import data, viz
+from nanodiff.run import Run
+from nanodiff.sampling import contexts, draw
+from nanodiff.train import loss_of, train
+
+
+def options():
+    parser = argparse.ArgumentParser(
+        description=__doc__.splitlines()[0],
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    add = parser.add_argument
+    add("folder", type=Path, help="of pictures, or an .npz or .npy of them")
+    add("--out", type=Path, default=Path("runs/mine"), help="folder for the results")
+    add("--size", type=int, help="pixels a side; None: of the pictures, at most 32")
+    add("--channels", type=int, choices=(1, 3), help="None: 1 if all are grey")
+    add("--flips", action="store_true", help="learn the mirrored pictures, too")
+    add("--steps", type=int, help="training steps; None: by the number of pictures")
+    add("--batch", type=int, default=32, help="pictures a step")
+    add("--lr", type=float, default=2e-3, help="peak learning rate")
+    add("--levels", type=int, nargs="+", help="channels of each level of the network; "
+        "None: by the size")  # fmt: skip
+    add("--held-out", type=float, default=0.1, help="share of pictures not learned")
+    add("--every", type=int, default=500, help="steps from sheet to sheet")
+    add("--columns", type=int, default=8, help="pictures of each class on the sheet")
+    add("--w", type=float, default=1.0, help="weight of guidance on the sheet")
+    add("--seed", type=int, default=0, help="of weights, batches and noise")
+    add("--resume", action="store_true", help="go on in OUT, as it was begun")
+    add("--quick", action="store_true", help="a tiny run that only shows the way")
+    args = parser.parse_args()
+    if args.quick:
+        args.steps, args.batch, args.every, args.columns = 8, 8, 4, 2
+    for name in ("size", "steps", "batch", "lr", "every", "columns"):
+        value = getattr(args, name)
+        if value is not None and not value > 0:
+            parser.error(f"--{name} is {value}, expected above 0")
+    if not 0 <= args.held_out <= 0.5:
+        parser.error(f"--held-out is {args.held_out}, expected 0..0.5")
+    return parser, args
+
+
+def suggested(n, size):
+    """Steps and channels of each level for n pictures of so many pixels a side.
+
+    More steps and wider levels for more pictures; a level more where sides are large,
+    so that the coarsest has 8 pixels a side or fewer and sees the whole picture.
+    """
+    steps = int(np.clip(1000 + n // 2, 1500, 5000)) // 100 * 100
+    levels = [24, 48, 64] if n < 2000 else [32, 64, 64]
+    if size > 32:
+        levels.append(64)
+    while size % 2 ** (len(levels) - 1):
+        levels.pop()
+    return steps, levels
+
+
+def divided(images, context, share, flips):
+    """(learned, held out), each (images, context): a share is held out, by chance."""
+    order = np.random.default_rng(0).permutation(len(images))
+    kept = order[: round(share * len(images))], order[round(share * len(images)) :]
+    held, learned = ((images[i], None if context is None else context[i]) for i in kept)
+    if flips:
+        mirrored = [learned[0], learned[0][..., ::-1]]
+        twice = None if context is None else np.concatenate([learned[1]] * 2)
+        learned = np.concatenate(mirrored), twice
+    return learned, held
+
+
+def minutes(run, data):
+    """How long the rest of a run will take, by five steps of a copy of it."""
+    left = run.recipe.steps - len(run.losses)
+    copy = Run(run.recipe, run.schedule.T, seed=0, **run.options)
+    parts = {"rng": copy.rng, "optimizer": copy.optimizer, "ema": copy.ema}
+    loop = train(copy.model, copy.schedule, *data, run.recipe, **parts)
+    times = [time.perf_counter() for _ in zip(range(6), loop, strict=False)]
+    return np.median(np.diff(times)) * left / 60
+
+
+def report(run, learned, held, args):
+    """Draw what it makes, and say its loss on both kinds of pictures."""
+    found, rng = run.trained(), np.random.default_rng(args.seed)
+    rows = contexts(found)
+    context = args.columns**2 if rows is None else np.repeat(rows, args.columns, axis=0)
+    steps = 2 if args.quick else 50
+    frames = [xt for _, xt in draw(found, context, args.w * (rows is not None), steps,
+                                   rng=rng)]  # fmt: skip
+    viz.save_sheet(args.out / "sheet.png", frames[-1], args.columns, scale=3)
+    viz.save_film(args.out / "film.gif", frames[::2] + frames[-1:], args.columns, 2)
+    if len(held[0]):
+        model = run.averaged()
+        fixed = run.schedule, run.recipe.predicts, len(held[0])
+        one, other = (mean_loss(model, *data, *fixed) for data in (learned, held))
+        run.held_out.append((len(run.losses), other))
+        print(f"\nstep {len(run.losses)}: loss {one:.4f}, held out {other:.4f}")
+    viz.save_loss(args.out / "loss.png", run.losses, run.held_out)
+
+
+def mean_loss(model, images, context, schedule, predicts, n, draws=256):
+    """The loss of n of the images, at the same draws of t and eps for any images."""
+    i = np.resize(np.arange(n), max(n, draws))
+    context = None if context is None else context[i]
+    rng = np.random.default_rng(0)
+    return loss_of(model, schedule, images[i], context, predicts, rng)
+
+
+def begin(args, parser, images, names, learned):
+    """A new run, or the one in OUT; both say what they are."""
+    path = args.out / "checkpoint.npz"
+    if args.resume:
+        return Run.resume(path)
+    steps, levels = suggested(len(learned[0]), images.shape[2])
+    try:
+        return Run.of_pictures(
+            images, names, args.steps or steps, args.batch, args.lr,
+            T=25 if args.quick else 500, seed=args.seed, channels=args.levels or levels,
+        )  # fmt: skip
+    except ValueError as error:
+        parser.error(str(error))
+
+
+def main():
+    parser, args = options()
+    start, path = time.time(), args.out / "checkpoint.npz"
+    try:
+        viz.folder(args.out)
+        images, labels, names = data.pictures(args.folder, args.size, args.channels)
+    except (ValueError, FileNotFoundError) as error:
+        parser.error(str(error))
+    if path.exists() and not args.resume:
+        parser.error(f"{path} exists: go on with --resume, or use another --out")
+    context = data.one_hot(labels, len(names)) if len(names) > 1 else None
+    learned, held = divided(images, context, args.held_out, args.flips)
+    run = begin(args, parser, images, names, learned)
+    n, C, H, W = images.shape
+    counts = ", ".join(f"{k} {name}" for k, name in
+                       zip(np.bincount(labels), names, strict=True))  # fmt: skip
+    print(f"{n} pictures, {C} x {H} x {W}: {counts}; {len(held[0])} are held out")
+    print(f"{run.recipe.steps} steps of {run.recipe.batch}, levels of "
+          f"{run.options['channels']} channels: about {minutes(run, learned):.1f} "
+          f"minutes", flush=True)  # fmt: skip
+    run.learn(*learned, path, args.every, lambda run: report(run, learned, held, args))
+    files = ", ".join(sorted(file.name for file in args.out.iterdir()))
+    print(
+        f"{args.out} has {files} after {(time.time() - start) / 60:.1f} minutes; next:"
+    )
+    wanted = f" --classes {','.join(names)} --w 1" if len(names) > 1 else ""
+    print(f"python examples/sample.py --model {path}{wanted}")
+
+
+if __name__ == "__main__":
+    main()
