@@ -75,12 +75,11 @@ def suggested(n, size):
 def divided(images, context, share, flips):
     """(learned, held out), each (images, context): a share is held out, by chance."""
     order = np.random.default_rng(0).permutation(len(images))
-    kept = order[: round(share * len(images))], order[round(share * len(images)) :]
-    held, learned = ((images[i], None if context is None else context[i]) for i in kept)
+    held, learned = np.split(order, [round(share * len(images))])
+    held, learned = ((images[i], context[i]) for i in (held, learned))
     if flips:
-        mirrored = [learned[0], learned[0][..., ::-1]]
-        twice = None if context is None else np.concatenate([learned[1]] * 2)
-        learned = np.concatenate(mirrored), twice
+        mirrored = np.concatenate([learned[0], learned[0][..., ::-1]])
+        learned = mirrored, np.concatenate([learned[1]] * 2)
     return learned, held
 
 
@@ -97,35 +96,40 @@ def minutes(run, data):
 def report(run, learned, held, args):
     """Draw what it makes, and say its loss on both kinds of pictures."""
     found, rng = run.trained(), np.random.default_rng(args.seed)
-    rows = contexts(found)
-    context = args.columns**2 if rows is None else np.repeat(rows, args.columns, axis=0)
+    rows = max(1, 4 // len(found.classes))  # of each class
+    context = np.repeat(contexts(found), args.columns * rows, axis=0)
     steps = 2 if args.quick else 50
-    frames = [xt for _, xt in draw(found, context, args.w * (rows is not None), steps,
-                                   rng=rng)]  # fmt: skip
+    frames = [xt for _, xt in draw(found, context, args.w, steps, rng=rng)]
     viz.save_sheet(args.out / "sheet.png", frames[-1], args.columns, scale=3)
     viz.save_film(args.out / "film.gif", frames[::2] + frames[-1:], args.columns, 2)
     if len(held[0]):
-        model = run.averaged()
-        fixed = run.schedule, run.recipe.predicts, len(held[0])
-        one, other = (mean_loss(model, *data, *fixed) for data in (learned, held))
+        one, other = (mean_loss(run, *data, len(held[0])) for data in (learned, held))
         run.held_out.append((len(run.losses), other))
         print(f"\nstep {len(run.losses)}: loss {one:.4f}, held out {other:.4f}")
     viz.save_loss(args.out / "loss.png", run.losses, run.held_out)
 
 
-def mean_loss(model, images, context, schedule, predicts, n, draws=256):
-    """The loss of n of the images, at the same draws of t and eps for any images."""
-    i = np.resize(np.arange(n), max(n, draws))
-    context = None if context is None else context[i]
-    rng = np.random.default_rng(0)
-    return loss_of(model, schedule, images[i], context, predicts, rng)
+def mean_loss(run, images, context, n, draws=256):
+    """The averaged network's loss of n images, at the same t and eps for any images."""
+    i, rng = np.resize(np.arange(n), max(n, draws)), np.random.default_rng(0)
+    kind = run.recipe.predicts
+    return loss_of(run.averaged(), run.schedule, images[i], context[i], kind, rng)
 
 
 def begin(args, parser, images, names, learned):
     """A new run, or the one in OUT; both say what they are."""
     path = args.out / "checkpoint.npz"
     if args.resume:
-        return Run.resume(path)
+        try:
+            run = Run.resume(path)
+        except (ValueError, FileNotFoundError) as error:
+            parser.error(f"--resume: {error}")
+        if (run.shape, run.classes) != (images.shape[1:], names):
+            parser.error(
+                f"--resume: the pictures are {images.shape[1:]} of {names}, expected "
+                f"those of {path}, {run.shape} of {run.classes}"
+            )
+        return run
     steps, levels = suggested(len(learned[0]), images.shape[2])
     try:
         return Run.of_pictures(
@@ -146,23 +150,23 @@ def main():
         parser.error(str(error))
     if path.exists() and not args.resume:
         parser.error(f"{path} exists: go on with --resume, or use another --out")
-    context = data.one_hot(labels, len(names)) if len(names) > 1 else None
+    context = data.one_hot(labels, len(names))
     learned, held = divided(images, context, args.held_out, args.flips)
     run = begin(args, parser, images, names, learned)
     n, C, H, W = images.shape
-    counts = ", ".join(f"{k} {name}" for k, name in
-                       zip(np.bincount(labels), names, strict=True))  # fmt: skip
+    each = zip(np.bincount(labels), names, strict=True)
+    counts = ", ".join(f"{count} {name}" for count, name in each)
     print(f"{n} pictures, {C} x {H} x {W}: {counts}; {len(held[0])} are held out")
-    print(f"{run.recipe.steps} steps of {run.recipe.batch}, levels of "
-          f"{run.options['channels']} channels: about {minutes(run, learned):.1f} "
-          f"minutes", flush=True)  # fmt: skip
+    print(
+        f"{run.recipe.steps} steps of {run.recipe.batch}, levels of "
+        f"{run.options['channels']} channels: about {minutes(run, learned):.1f} minutes",
+        flush=True,
+    )
     run.learn(*learned, path, args.every, lambda run: report(run, learned, held, args))
     files = ", ".join(sorted(file.name for file in args.out.iterdir()))
-    print(
-        f"{args.out} has {files} after {(time.time() - start) / 60:.1f} minutes; next:"
-    )
-    wanted = f" --classes {','.join(names)} --w 1" if len(names) > 1 else ""
-    print(f"python examples/sample.py --model {path}{wanted}")
+    spent = (time.time() - start) / 60
+    print(f"{args.out} has {files} after {spent:.1f} minutes; next:")
+    print(f"python examples/sample.py --model {path} --classes {','.join(names)} --w 1")
 
 
 if __name__ == "__main__":

@@ -73,10 +73,9 @@ class Run:
         recipe = Recipe(
             steps, batch, lr, min(50, steps // 2), predicts="v", optimizer="muon"
         )
-        features = len(names) if len(names) > 1 else 0  # one class needs no context
-        options |= {"image_channels": images.shape[1], "context_features": features}
-        about = {"shape": images.shape[1:], "classes": names if features else []}
-        return cls(recipe, T, seed=seed, **about, **options)
+        options |= {"image_channels": images.shape[1], "context_features": len(names)}
+        options |= {"shape": images.shape[1:], "classes": names}
+        return cls(recipe, T, seed=seed, **options)
 
     @classmethod
     def beginning_with(cls, found, recipe, *, seed, **more):

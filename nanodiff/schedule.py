@@ -14,6 +14,7 @@ Shapes: images (N, ...); t an int, or (N,) with one time for each image.
 """
 
 import inspect
+import sys
 import warnings
 
 import numpy as np
@@ -68,8 +69,20 @@ class Schedule:
             warnings.warn(
                 f"alpha_bar[{self.T}] is {self.alpha_bar[-1]:.2g}, so x_T still shows "
                 f"the image; use more steps or larger betas, down to {VISIBLE}",
-                stacklevel=2,
+                stacklevel=_level_outside(),
             )
+
+    def __repr__(self):
+        ends = f"beta {self.beta[1]:.3g}..{self.beta[-1]:.3g}"
+        return f"Schedule(T={self.T}, {ends}, alpha_bar[T]={self.alpha_bar[-1]:.2g})"
+
+
+def _level_outside():
+    """The stacklevel at which a warning points at the line that called nanodiff."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back and frame.f_globals["__name__"].startswith("nanodiff."):
+        level, frame = level + 1, frame.f_back
+    return level
 
 
 def linear(T):
