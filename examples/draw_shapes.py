@@ -44,11 +44,11 @@ def options():
 
 
 def shape(name, size, rng):
-    """One picture: a shape of any colour, place, size and turn on a pale ground."""
+    """One picture: a shape of any colour, place and size, tilted, on a pale ground."""
     side, corners = size * FINE, CORNERS[name]
     ground = tuple(int(v) for v in rng.integers(232, 256, size=3))
     colour = f"hsv({rng.integers(360)}, {rng.integers(65, 100)}%, 80%)"
-    radius, turn = side * rng.uniform(0.3, 0.42), rng.uniform(0, 2 * np.pi)
+    radius, tilt = side * rng.uniform(0.3, 0.42), rng.uniform(-0.25, 0.25)
     centre = side / 2 + rng.uniform(-0.7, 0.7, size=2) * (side / 2 - radius)
     if name == "circle":
         radii = np.full(90, 0.85)
@@ -56,7 +56,8 @@ def shape(name, size, rng):
         radii = np.tile([1.0, 0.45], corners)
     else:
         radii = np.ones(corners)
-    angles = turn + 2 * np.pi * np.arange(len(radii)) / len(radii)
+    upright = np.pi / 4 if name == "square" else -np.pi / 2  # the first corner
+    angles = upright + tilt + 2 * np.pi * np.arange(len(radii)) / len(radii)
     points = centre + radius * (radii * [np.cos(angles), np.sin(angles)]).T
     image = Image.new("RGB", (side, side), ground)
     ImageDraw.Draw(image).polygon([tuple(p) for p in points], fill=colour)

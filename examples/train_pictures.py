@@ -34,12 +34,12 @@ def options():
     add("--channels", type=int, choices=(1, 3), help="None: 1 if all are grey")
     add("--flips", action="store_true", help="learn the mirrored pictures, too")
     add("--steps", type=int, help="training steps; None: by the number of pictures")
-    add("--batch", type=int, default=32, help="pictures a step")
+    add("--batch", type=int, default=16, help="pictures a step")
     add("--lr", type=float, default=2e-3, help="peak learning rate")
     add("--levels", type=int, nargs="+", help="channels of each level of the network; "
         "None: by the size")  # fmt: skip
     add("--held-out", type=float, default=0.1, help="share of pictures not learned")
-    add("--every", type=int, default=500, help="steps from sheet to sheet")
+    add("--every", type=int, default=1000, help="steps from sheet to sheet")
     add("--columns", type=int, default=8, help="pictures of each class on the sheet")
     add("--w", type=float, default=1.0, help="weight of guidance on the sheet")
     add("--seed", type=int, default=0, help="of weights, batches and noise")
@@ -63,7 +63,7 @@ def suggested(n, size):
     More steps and wider levels for more pictures; a level more where sides are large,
     so that the coarsest has 8 pixels a side or fewer and sees the whole picture.
     """
-    steps = int(np.clip(1000 + n // 2, 1500, 5000)) // 100 * 100
+    steps = int(np.clip(2000 + n // 2, 2500, 8000)) // 100 * 100
     levels = [24, 48, 64] if n < 2000 else [32, 64, 64]
     if size > 32:
         levels.append(64)
@@ -158,8 +158,8 @@ def main():
     counts = ", ".join(f"{count} {name}" for count, name in each)
     print(f"{n} pictures, {C} x {H} x {W}: {counts}; {len(held[0])} are held out")
     print(
-        f"{run.recipe.steps} steps of {run.recipe.batch}, levels of "
-        f"{run.options['channels']} channels: about {minutes(run, learned):.1f} minutes",
+        f"{run.recipe.steps} steps of {run.recipe.batch}, channels of the levels "
+        f"{run.options['channels']}: about {minutes(run, learned):.1f} minutes",
         flush=True,
     )
     run.learn(*learned, path, args.every, lambda run: report(run, learned, held, args))

@@ -19,8 +19,9 @@ def name_of(path):
 
 
 def sources():
-    """All (name, path) of the package but its `__init__`."""
-    paths = [path for path in FOLDER.rglob("*.py") if path != FOLDER / "__init__.py"]
+    """All (name, path) of the package but its `__init__` and `__main__`."""
+    outside = FOLDER / "__init__.py", FOLDER / "__main__.py"
+    paths = [path for path in FOLDER.rglob("*.py") if path not in outside]
     return [(name_of(path), path) for path in sorted(paths)]
 
 
