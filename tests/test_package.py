@@ -1,4 +1,4 @@
-"""What is installed: all packages, all licences, the commands, pages without dead ends."""
+"""What is installed: all packages, all licences, the commands, a page without gaps."""
 
 import configparser
 import importlib.util

@@ -252,7 +252,7 @@ def test_bad_input_is_named():
     (lambda x: (x + 1) / 2, ValueError, "images go from .*, expected about -1..1: pix"),
     (lambda x: (x + 1) * 127.5, ValueError, "images go from .*, expected about -1..1"),
     (lambda x: np.where(x > 0, np.nan, x), ValueError, "images has NaN or infinity in"),
-    (lambda x: x.astype(np.float64), ValueError, "images has dtype float64, expected f"),
+    (lambda x: x.astype(np.float64), ValueError, "images has dtype float64, expected"),
     (lambda x: x[:0], ValueError, r"images has shape \(0, 1, 4, 4\), expected \(n, "),
     (lambda x: list(x), TypeError, "images is a list, expected one array"),
 ])  # fmt: skip
