@@ -147,7 +147,7 @@ class Run:
         Every so many steps, and at the end, the run is saved to `path` and draw(run) is
         called. Ctrl-C saves and raises SystemExit; a second one stops at once. images,
         context: as for `train`, which may raise FloatingPointError. Raises ValueError
-        if they are not those that the run began with.
+        if they are not those that the run began with, and as `train.check_data` does.
         """
         check_data(images, context)
         context_bytes = b"" if context is None else context.tobytes()
