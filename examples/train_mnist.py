@@ -64,7 +64,22 @@ def options():
         named(args.schedule[0], args.T, **args.schedule[1])
     except ValueError as error:
         parser.error(f"--schedule: {error}")
+    try:
+        args.recipe = recipe_of(args)
+    except ValueError as error:
+        parser.error(str(error))
+    if args.every < 1:
+        parser.error(f"--every is {args.every}, expected at least 1")
     return args
+
+
+def recipe_of(args):
+    """The recipe that the options ask for."""
+    focus = args.focus and (args.focus[0], int(args.focus[1]), int(args.focus[2]))
+    return Recipe(
+        args.steps, args.batch, args.lr, warmup=min(50, args.steps // 2),
+        predicts=args.predicts, focus=focus, optimizer=args.optimizer,
+    )  # fmt: skip
 
 
 def schedule_of(words):
@@ -81,19 +96,14 @@ def schedule_of(words):
 
 def begin(args):
     """A new run, as the options say."""
-    focus = args.focus and (args.focus[0], int(args.focus[1]), int(args.focus[2]))
-    recipe = Recipe(
-        args.steps, args.batch, args.lr, warmup=min(50, args.steps // 2),
-        predicts=args.predicts, focus=focus, optimizer=args.optimizer,
-    )  # fmt: skip
     more = {"self_condition": True} if args.self_condition else {}
     if args.middle is not None:
         more["middle"] = args.middle
     if args.start:
         found = trained.pretrained(args.start)
-        return Run.beginning_with(found, recipe, seed=args.seed, **more)
+        return Run.beginning_with(found, args.recipe, seed=args.seed, **more)
     return Run(
-        recipe, args.T, *args.schedule,
+        args.recipe, args.T, *args.schedule,
         seed=args.seed, shape=(1, 28, 28), context_features=10,
         channels=args.channels, **more,
     )  # fmt: skip
@@ -118,10 +128,10 @@ def main():
     path = args.out / "checkpoint.npz"
     if path.exists() and not args.resume:
         raise SystemExit(f"{path} exists: go on with --resume, or use another --out")
-    if args.resume:
-        run = Run.resume(path)
-    else:
-        run = begin(args)
+    try:
+        run = Run.resume(path) if args.resume else begin(args)
+    except (ValueError, FileNotFoundError) as error:
+        raise SystemExit(f"error: {error}") from error
     images, labels = data.mnist(folder=args.data)
     context = data.one_hot(labels)
     run.learn(images, context, path, args.every, lambda run: pictures(run, args.out))

@@ -90,7 +90,7 @@ def minutes(run, data):
     parts = {"rng": copy.rng, "optimizer": copy.optimizer, "ema": copy.ema}
     loop = train(copy.model, copy.schedule, *data, run.recipe, **parts)
     times = [time.perf_counter() for _ in zip(range(6), loop, strict=False)]
-    return np.median(np.diff(times)) * left / 60
+    return np.median(np.diff(times)) * left / 60 if len(times) > 1 else 0.0
 
 
 def report(run, learned, held, args):
@@ -104,8 +104,10 @@ def report(run, learned, held, args):
     viz.save_film(args.out / "film.gif", frames[::2] + frames[-1:], args.columns, 2)
     if len(held[0]):
         one, other = (mean_loss(run, *data, len(held[0])) for data in (learned, held))
-        run.held_out.append((len(run.losses), other))
-        print(f"\nstep {len(run.losses)}: loss {one:.4f}, held out {other:.4f}")
+        step = len(run.losses)
+        run.held_out = [pair for pair in run.held_out if pair[0] < step]
+        run.held_out.append((step, other))
+        print(f"\nstep {step}: loss {one:.4f}, held out {other:.4f}")
     viz.save_loss(args.out / "loss.png", run.losses, run.held_out)
 
 
@@ -117,7 +119,7 @@ def mean_loss(run, images, context, n, draws=256):
 
 
 def begin(args, parser, images, names, learned):
-    """A new run, or the one in OUT; both say what they are."""
+    """A new run, or with --resume the one in OUT, if it is of such pictures."""
     path = args.out / "checkpoint.npz"
     if args.resume:
         try:

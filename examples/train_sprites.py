@@ -43,6 +43,9 @@ def options():
     args = parser.parse_args()
     if args.quick:
         args.n, args.steps, args.batch, args.every = 100, 8, 8, 4
+    for name in ("n", "steps", "batch", "every"):
+        if getattr(args, name) < 1:
+            parser.error(f"--{name} is {getattr(args, name)}, expected at least 1")
     return args
 
 

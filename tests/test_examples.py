@@ -141,12 +141,21 @@ def test_the_rule_reads_every_drawn_shape(rng):
     ("train_pictures", "docs --lr 0", "error: --lr is 0.0, expected above 0"),
     ("draw_shapes", "--n 0", "error: --n is 0, expected at least 1"),
     ("train_mnist", "--schedule steep", "--schedule: schedule is 'steep', expected"),
+    ("train_mnist", "--steps 0", "error: steps is 0, expected above 0"),
+    ("train_mnist", "--focus 2 1 5", "error: focus is (2.0, 1, 5), expected (share"),
+    ("train_mnist", "--channels 30 60", "error: groups is 8, expected a divisor of 30"),
+    ("train_sprites", "--batch 0", "error: --batch is 0, expected at least 1"),
+    ("toy_points", "--steps 0", "error: --steps is 0, expected at least 1"),
+    ("score_digits", "--n 0", "error: --n is 0, expected at least 1"),
+    ("train_judge", "--epochs 0", "error: --epochs is 0, expected at least 1"),
+    ("explore_latents", "--stops 0", "error: --stops is 0, expected at least 1"),
     ("train_mnist", "--schedule cosine offset", "'offset', expected such as offset="),
     ("train_mnist", "--schedule cosine start=1", "'cosine' has no 'start', expected"),
 ])  # fmt: skip
 def test_bad_options_are_named(script, options, words):
     result = python(ROOT / f"examples/{script}.py", *options.split())
     assert result.returncode and words in result.stderr
+    assert "Traceback" not in result.stderr
 
 
 def test_an_out_that_is_no_folder_is_refused_at_once(tmp_path):
