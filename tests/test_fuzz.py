@@ -352,7 +352,7 @@ def test_a_run_that_asks_for_a_larger_network_than_it_has_is_refused(targets):
             body, out = dict(members)["about.npy"], io.BytesIO()
             about = json.loads(np.load(io.BytesIO(body)).item())
             config = about["config"]
-            (config if name == "T" else config["unet"])[name] = value
+            (config if name == "T" else config["settings"])[name] = value
             np.save(out, np.array(json.dumps(about)))
             return [m for m in members if m[0] != "about.npy"] + [
                 ("about.npy", out.getvalue())
