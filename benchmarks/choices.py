@@ -67,8 +67,8 @@ class Trial:
 
     def finished(self, params):
         """The network with these weights, saying eps."""
-        model = trained.EpsUNet(self.noise, self.set["predicts"], **self.unet.config)
-        return model.load(params)
+        network = UNet(**self.unet.config, rng=np.random.default_rng(0)).load(params)
+        return trained.Eps(network, self.noise, self.set["predicts"])
 
 
 def steps_in(seconds, images, context, chosen, timed=8):

@@ -6,8 +6,13 @@ from importlib.metadata import version
 
 import numba
 import numpy as np
-import torch
 from threadpoolctl import threadpool_info
+
+try:
+    import torch
+except ImportError as error:
+    hint = "the benchmarks compare with PyTorch: pip install torch==2.13.0"
+    raise SystemExit(hint) from error
 
 PAUSE = 0.02  # seconds between two sides, so that spinning BLAS threads fall asleep
 

@@ -8,6 +8,7 @@ with a full one), and the peak memory after five steps.
 """
 
 import argparse
+import importlib.util
 import os
 import subprocess
 import sys
@@ -63,6 +64,8 @@ def run(code, cache):
 
 
 def main():
+    if importlib.util.find_spec("torch") is None:
+        sys.exit("this compares with PyTorch: pip install torch==2.13.0")
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--batch", type=int, default=128)
     N, here = parser.parse_args().batch, str(HERE)

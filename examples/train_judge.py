@@ -33,7 +33,11 @@ def options():
     add("--lr", type=float, default=3e-3, help="peak learning rate")
     add("--seed", type=int, default=0, help="of weights, batches and shifts")
     add("--quick", action="store_true", help="a few steps that only show the way")
-    return parser.parse_args()
+    args = parser.parse_args()
+    for name in ("epochs", "batch"):
+        if getattr(args, name) < 1:
+            parser.error(f"--{name} is {getattr(args, name)}, expected at least 1")
+    return args
 
 
 def shifted(images, rng, most=2):

@@ -13,11 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from nanodiff import data, ddim, ddpm, trained, viz
-from nanodiff.guidance import guide
+from nanodiff import data, sampling, trained, viz
 from nanodiff.optim import OPTIMIZERS, learning_rate
 from nanodiff.prediction import KINDS
-from nanodiff.progress import progress
 from nanodiff.run import Run, Stopped
 from nanodiff.schedule import NAMED, named
 from nanodiff.train import Recipe
@@ -70,6 +68,12 @@ def options():
         named(args.schedule[0], args.T, **args.schedule[1])
     except ValueError as error:
         parser.error(f"--schedule: {error}")
+    try:
+        args.recipe = recipe_of(args)
+    except ValueError as error:
+        parser.error(str(error))
+    if args.every < 1:
+        parser.error(f"--every is {args.every}, expected at least 1")
     return args
 
 
@@ -78,6 +82,14 @@ def given(parser):
     unset = dict.fromkeys(vars(parser.parse_args([])))
     found = parser.parse_args(namespace=argparse.Namespace(**unset))
     return {name: value for name, value in vars(found).items() if value is not None}
+
+
+def recipe_of(args):
+    """The recipe that the options ask for."""
+    return Recipe(
+        args.steps, args.batch, args.lr, warmup=min(50, args.steps // 2),
+        predicts=args.predicts, focus=focus_of(args), optimizer=args.optimizer,
+    )  # fmt: skip
 
 
 def schedule_of(words):
@@ -114,19 +126,16 @@ def resume(args, path):
 
 def begin(args):
     """A new run, as the options say."""
-    recipe = Recipe(
-        args.steps, args.batch, args.lr, warmup=min(50, args.steps // 2),
-        predicts=args.predicts, focus=focus_of(args), optimizer=args.optimizer,
-    )  # fmt: skip
     more = {"self_condition": True} if args.self_condition else {}
     if args.middle is not None:
         more["middle"] = args.middle
     if args.start:
         found = trained.pretrained(args.start)
-        return Run.beginning_with(found, recipe, seed=args.seed, **more)
+        return Run.beginning_with(found, args.recipe, seed=args.seed, **more)
     return Run(
-        recipe, args.T, *args.schedule,
-        seed=args.seed, context_features=10, channels=args.channels, **more,
+        args.recipe, args.T, *args.schedule,
+        seed=args.seed, shape=(1, 28, 28), context_features=10,
+        channels=args.channels, **more,
     )  # fmt: skip
 
 
@@ -134,13 +143,10 @@ def draw(run, out, rows=4):
     """Write the loss curve, a sheet by each sampler, and a film, with EMA weights."""
     found, rng = run.trained(), np.random.default_rng(0)
     T, S = found.schedule.T, min(50, found.schedule.T)
-    labels = np.tile(np.arange(10), rows)  # a column for each digit
-    model = guide(found.model, data.one_hot(labels))
-    xT = rng.standard_normal((len(labels), 1, 28, 28)).astype(np.float32)
-    steps = ddim.sample(model, found.schedule, xT, S, clip=1.0)
-    frames = [xT] + [xt for _, xt in progress(steps, "DDIM", S, leave=False)]
-    steps = ddpm.sample(model, found.schedule, xT, rng, clip=1.0)
-    *_, (_, x0) = progress(steps, "DDPM", T, leave=False)
+    context = data.one_hot(np.tile(np.arange(10), rows))  # a column for each digit
+    frames = [xt for _, xt in sampling.draw(found, context, steps=S, rng=rng)]
+    steps = sampling.draw(found, context, steps=T, rng=rng, sampler="ddpm")
+    *_, (_, x0) = steps
     viz.save_loss(out / "loss.png", run.losses)
     viz.save_sheet(out / "ddim.png", frames[-1], columns=10)
     viz.save_sheet(out / "ddpm.png", x0, columns=10)
@@ -169,7 +175,7 @@ def main():
     files = ", ".join(sorted(file.name for file in args.out.iterdir()))
     print(f"{args.out} has {files} after {time.time() - start:.0f} s; next:")
     model = shlex.quote(str(path))
-    print(f"python examples/sample_mnist.py --model {model} --digits 2026")
+    print(f"python examples/sample.py --model {model} --classes 2026")
 
 
 if __name__ == "__main__":

@@ -18,11 +18,9 @@ from pathlib import Path
 
 import numpy as np
 
-from nanodiff import data, ddim, sprites, viz
+from nanodiff import data, sampling, sprites, viz
 from nanodiff.evaluate import confusion
-from nanodiff.guidance import guide
 from nanodiff.optim import learning_rate
-from nanodiff.progress import progress
 from nanodiff.run import Run, Stopped
 from nanodiff.train import Recipe
 
@@ -51,6 +49,9 @@ def options():
         quick = {"n": 100, "steps": 8, "batch": 8, "every": 4}
         vars(args).update(quick)
         args.given |= quick
+    for name in ("n", "steps", "batch", "every"):
+        if getattr(args, name) < 1:
+            parser.error(f"--{name} is {getattr(args, name)}, expected at least 1")
     return args
 
 
@@ -77,15 +78,16 @@ def begin(args):
     recipe = Recipe(
         args.steps, args.batch, warmup=min(50, args.steps // 2), predicts="v"
     )
-    return Run(recipe, 500, seed=args.seed, image_channels=3, context_features=KINDS)
+    return Run(
+        recipe, 500, seed=args.seed, shape=(3, 16, 16), classes=sprites.CLASSES,
+        image_channels=3, context_features=KINDS,
+    )  # fmt: skip
 
 
 def sample(found, context, steps, w=0.0):
     """Sprites of these contexts, by DDIM: the frames, the last of them finished."""
-    xT = np.random.default_rng(1).standard_normal((len(context), 3, 16, 16))
-    xT, model = xT.astype(np.float32), guide(found.model, context, w)
-    loop = ddim.sample(model, found.schedule, xT, steps, clip=1.0)
-    return [xt for _, xt in progress(loop, "DDIM", steps, leave=False)]
+    rng = np.random.default_rng(1)
+    return [xt for _, xt in sampling.draw(found, context, w, steps, rng=rng)]
 
 
 def draw(run, out, steps, columns=12):

@@ -6,7 +6,10 @@ Start with `schedule.py` and read on in the order of `READING_ORDER`, up to the 
 
 from nanodiff import data, ddim, ddpm, exact, schedule
 from nanodiff.guidance import guide
+from nanodiff.run import Run
+from nanodiff.sampling import sample
 from nanodiff.schedule import Schedule, cosine, linear, q_sample
+from nanodiff.train import Recipe
 from nanodiff.trained import pretrained
 from nanodiff.unet import UNet
 
@@ -19,14 +22,17 @@ READING_ORDER = (
       "self_conditioning", "exact", "likelihood", "laws")),
     ("The network", ("plain", "engine", "layers", "unet", "toy", "gradcheck")),
     ("The desk: data and pictures",
-     ("files", "progress", "data", "viz", "sprite_parts", "sprites")),
-    ("Learning", ("optim", "train", "checkpoint", "evaluate", "trained", "run")),
+     ("files", "progress", "pictures", "data", "viz", "sprite_parts", "sprites")),
+    ("Learning",
+     ("optim", "train", "checkpoint", "evaluate", "trained", "run", "sampling")),
     ("For speed only, skip at first", ("fast",)),
 )  # fmt: skip
 __version__ = "0.1.0"
 
 __all__ = [
     "READING_ORDER",
+    "Recipe",
+    "Run",
     "Schedule",
     "UNet",
     "__version__",
@@ -39,5 +45,6 @@ __all__ = [
     "linear",
     "pretrained",
     "q_sample",
+    "sample",
     "schedule",
 ]

@@ -1,5 +1,7 @@
 """MNIST as arrays: 12,000 digits that come with the package, or all 70,000.
 
+Your own pictures: `pictures`, of `pictures.py`.
+
     images (n, 1, 28, 28) float32 in [-1, 1], -1 is background; labels (n,) int64 in
     0..9
 
@@ -15,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from nanodiff import check, files
+from nanodiff.pictures import pictures as pictures
 
 SUBSET = Path(__file__).parent / "mnist_subset.npz"  # by tools/make_mnist_subset.py
 MIRROR = "https://ossci-datasets.s3.amazonaws.com/mnist/"

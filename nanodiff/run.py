@@ -14,13 +14,13 @@ from pathlib import Path
 
 import numpy as np
 
-from nanodiff import checkpoint, files
+from nanodiff import check, checkpoint, files
 from nanodiff.optim import EMA, OPTIMIZERS
 from nanodiff.progress import progress
 from nanodiff.schedule import named
 from nanodiff.self_conditioning import WithFirstGuess
-from nanodiff.train import Recipe, train
-from nanodiff.trained import build, fit, settings
+from nanodiff.train import Recipe, check_data, train
+from nanodiff.trained import build, described, fit, settings
 from nanodiff.unet import UNet
 
 
@@ -33,11 +33,13 @@ class Stopped(KeyboardInterrupt):
 
 
 class Run:
-    """A U-Net with its optimiser, averaged weights, random numbers and losses so far.
+    """A network with its optimiser, averaged weights, random numbers and losses so far.
 
     recipe: a `Recipe`. T: steps of noise. schedule: one of `schedule.NAMED`, with its
     schedule_parameters, a dict such as {"offset": 0.02} for cosine. seed: of the
-    weights, the batches and the noise. unet: settings of the UNet. NumPy's numbers
+    weights, the batches and the noise. network: its class, `UNet` or another with the
+    same interface, which is called as network(**options, rng=rng). shape: of a picture,
+    (C, H, W), and classes: names, are kept with it, for `sample`. NumPy's numbers
     become Python's. Raises ValueError as `schedule.named` does and for a seed that is a
     Generator of another kind than `np.random.default_rng` makes, and TypeError for what
     a checkpoint cannot hold.
@@ -48,72 +50,112 @@ class Run:
     """
 
     def __init__(
-        self, recipe, T, schedule="linear", schedule_parameters=None, *, seed, **unet
-    ):
+        self, recipe, T, schedule="linear", schedule_parameters=None, *, seed,
+        network=UNet, shape=None, classes=None, **options,
+    ):  # fmt: skip
+        check.thing("recipe", recipe, "a Recipe", "steps", "batch", "focus", "predicts")
         self.recipe = replace(recipe, **files.plain(asdict(recipe)))
         self.schedule_name = schedule
-        T, unet, parameters = files.plain([T, unet, schedule_parameters or {}])
+        T, options, parameters = files.plain([T, options, schedule_parameters or {}])
         self.schedule = named(schedule, T, **parameters)
         self.schedule_parameters = {name: float(v) for name, v in parameters.items()}
         self.losses, self.data, self.rng = [], None, np.random.default_rng(seed)
         if not isinstance(self.rng.bit_generator, np.random.PCG64):
             raise ValueError(f"seed is {seed}, expected an integer or a PCG64's")
         self.seed = int(seed) if isinstance(seed, int | np.integer) else None
-        self.model = UNet(**unet, rng=self.rng)
+        self.held_out = []  # (step, loss) of pictures that it does not learn from
+        self.shape, self.classes = described(shape, classes)
+        check.function("network", network, "a class of networks")
+        self.model = network(**options, rng=self.rng)
+        self.options = files.plain(getattr(self.model, "config", options))
         params = self.model.named_params()
         self.optimizer, self.ema = OPTIMIZERS[recipe.optimizer](params), EMA(params)
+
+    @classmethod
+    def of_pictures(
+        cls, images, names, steps=2000, batch=32, lr=2e-3, T=500, *, seed, **options
+    ):
+        """Return a new run that fits pictures, with settings that work.
+
+        images: (n, C, H, W) and names, as `data.pictures` returns them. It predicts v
+        and is moved by Muon. options: of the UNet, such as channels. Raises ValueError
+        if there are no pictures, or if their sides cannot be halved as often as the
+        network does.
+        """
+        images, _ = check_data(images, None)
+        steps, names = check.integer("steps", steps, 1), list(names)
+        halved = 2 ** (len(options.get("channels", (32, 64, 64))) - 1)
+        if images.ndim != 4 or any(side % halved for side in images.shape[2:]):
+            raise ValueError(
+                f"images has shape {images.shape}, expected (n, C, H, W) with H and W "
+                f"divisible by {halved}"
+            )
+        recipe = Recipe(
+            steps, batch, lr, min(50, steps // 2), predicts="v", optimizer="muon"
+        )
+        options |= {"image_channels": images.shape[1], "context_features": len(names)}
+        options |= {"shape": images.shape[1:], "classes": names}
+        return cls(recipe, T, seed=seed, **options)
 
     @classmethod
     def beginning_with(cls, found, recipe, *, seed, **more):
         """Return a new run of the network, noise and weights of a `Pretrained`.
 
-        more: settings of the UNet that are to grow: `middle`, `self_condition`. What is
+        more: settings of a UNet that are to grow: `middle`, `self_condition`. What is
         new changes nothing at first. Raises ValueError if the network has what is not
         wanted, if the recipe predicts something else than the network does, or if what
         the network was trained with is not known.
         """
-        *noise, unet, before = settings(found.about)
+        kind = type(found.network.network)
+        *noise, network, options, before = settings(found.about, kind)
         if recipe.predicts != before["predicts"]:
             raise ValueError(
                 f"recipe predicts {recipe.predicts!r}, expected what the network was "
                 f"trained for, {before['predicts']!r}"
             )
-        run = cls(recipe, *noise, seed=seed, **unet | more)
+        about = {key: found.about.get(key) for key in ("shape", "classes")}
+        options = options | about | more
+        run = cls(recipe, *noise, seed=seed, network=network, **options)
         params = run.model.named_params()
         run.model.load(params | found.network.named_params())
         run.ema = EMA(params)  # of these weights, not of the random ones
         return run
 
     @classmethod
-    def resume(cls, path, **expected):
+    def resume(cls, path, network=None, **expected):
         """Return the run that was saved in a checkpoint.
 
-        expected: settings that it should have begun with, by the names of Run, Recipe
-        and UNet. More `steps` than it had extend it: from here on the learning rate is
-        that of a run of so many. Raises FileNotFoundError for a missing file, and
-        ValueError for one that is damaged, that `save` did not write, or that began
-        with another setting.
+        network: its class, if it is none of `trained.NETWORKS`. expected: settings that
+        it should have begun with, by the names of Run, Recipe and the network. More
+        `steps` than it had extend it: from here on the learning rate is that of a run
+        of so many. Raises FileNotFoundError for a missing file, and ValueError for one
+        that is damaged, that `save` did not write, or that began with another setting.
         """
         found = checkpoint.load(path)
         with files.refusing(f"path is {str(path)!r}, expected a checkpoint of a run"):
-            *noise, unet, recipe = settings(found.config)
-            fit(unet, found.params)
-            run = cls(Recipe(**recipe), *noise, seed=0, **unet)
+            *noise, network, options, recipe = settings(found.config, network)
+            fit(network, options, found.params)
+            about = {key: found.config.get(key) for key in ("shape", "classes")}
+            options = {"network": network, **options, **about}
+            run = cls(Recipe(**recipe), *noise, seed=0, **options)
             checkpoint.restore(found, **run._parts())
             run.losses, run.data = found.config["losses"], found.config.get("data")
             run.seed = found.config.get("seed")
+            run.held_out = found.config.get("held_out") or []
             losses = np.asarray(run.losses)
             if losses.shape != (found.step,) or losses.dtype.kind not in "fi":
                 raise ValueError(f"it has not the losses of {found.step} steps")
             if found.step > run.recipe.steps or type(run.data) not in (int, type(None)):
                 raise ValueError(f"step is {found.step}, data is {run.data!r:.50}")
+            if run.held_out:
+                check.series("held_out", run.held_out, ("n", 2))
         run._expect(expected)
         return run
 
     def _expect(self, settings):
         """Compare with the settings that there are, or extend the run; see `resume`."""
         config = files.plain(self._config())
-        config |= config["unet"] | config["recipe"]
+        config |= config["settings"] | config["recipe"]
         settings = {"steps": self.recipe.steps} | files.plain(settings)
         for name, value in settings.items():
             if name == "seed" and self.seed is None:
@@ -135,9 +177,21 @@ class Run:
 
     def trained(self):
         """Return the network with its averaged weights, as `pretrained` does."""
-        return build(self.ema.average, self._config())
+        return build(self.ema.average, self._config(), type(self.model))
 
-    def learn(self, images, context, path, every, draw):
+    def averaged(self):
+        """Return a copy of the network, with its averaged weights."""
+        network = type(self.model)(**self.options, rng=np.random.default_rng(0))
+        return network.load(self.ema.average)
+
+    def __repr__(self):
+        return (
+            f"Run({len(self.losses)} of {self.recipe.steps} steps, "
+            f"T={self.schedule.T}, {self.schedule_name}, {self.recipe.predicts}, "
+            f"{self.model!r})"
+        )
+
+    def learn(self, images, context, path, every, draw=lambda run: None):
         """Train to the end of the recipe.
 
         Every so many steps, and at the end, the run is saved to `path` and draw(run) is
@@ -146,11 +200,14 @@ class Run:
         signals. images, context: as for `train`, which may raise FloatingPointError.
 
         Raises ValueError, before a step, if they are not those that the run began with,
-        if nothing can be written to `path`, or if another run is writing there. If a
-        file cannot be written on the way, because the disk is full, say, it warns and
-        goes on; at the end it raises OSError, and the run is saved in the folder of
-        temporary files if it can be.
+        if nothing can be written to `path`, if another run is writing there, and as
+        `train.check_data` does. If a file cannot be written on the way, because the
+        disk is full, say, it warns and goes on; at the end it raises OSError, and the
+        run is saved in the folder of temporary files if it can be.
         """
+        every = check.integer("every", every, 1)
+        check.function("draw", draw, "a function of a run")
+        images, context = check_data(images, context)
         self._know(images, context)
         with files.alone(path), _Signals() as signals:
             for step in self._steps(images, context):
@@ -214,7 +271,7 @@ class Run:
 
     def _learner(self):
         """The network, shown its own guess if it has self-conditioning."""
-        if not self.model.self_condition:
+        if not getattr(self.model, "self_condition", False):
             return self.model
         return WithFirstGuess(self.model, self.schedule, self.recipe.predicts, self.rng)
 
@@ -228,8 +285,10 @@ class Run:
         return {
             "T": self.schedule.T, "schedule": self.schedule_name,
             "schedule_parameters": self.schedule_parameters,
-            "unet": self.model.config, "recipe": asdict(self.recipe),
-            "losses": self.losses, "data": self.data, "seed": self.seed,
+            "network": type(self.model).__name__, "settings": self.options,
+            "recipe": asdict(self.recipe), "shape": self.shape, "classes": self.classes,
+            "losses": self.losses, "held_out": self.held_out, "data": self.data,
+            "seed": self.seed,
         }  # fmt: skip
 
 

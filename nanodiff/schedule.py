@@ -14,6 +14,7 @@ Shapes: images (N, ...); t an int, or (N,) with one time for each image.
 """
 
 import inspect
+import sys
 import warnings
 
 import numpy as np
@@ -72,7 +73,7 @@ class Schedule:
             warnings.warn(
                 f"alpha_bar[{self.T}] is {self.alpha_bar[-1]:.2g}, so x_T still shows "
                 f"the image; use more steps or larger betas, down to {VISIBLE}",
-                stacklevel=2,
+                stacklevel=_level_outside(),
             )
 
     def _check_range(self):
@@ -89,6 +90,18 @@ class Schedule:
                 f"beta makes alpha_bar {self.alpha_bar[lost[0]]:.2g} at t = {lost[0]}, "
                 f"expected at least {least:.2g}: fewer steps, or smaller betas"
             )
+
+    def __repr__(self):
+        ends = f"beta {self.beta[1]:.3g}..{self.beta[-1]:.3g}"
+        return f"Schedule(T={self.T}, {ends}, alpha_bar[T]={self.alpha_bar[-1]:.2g})"
+
+
+def _level_outside():
+    """The stacklevel at which a warning points at the line that called nanodiff."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back and frame.f_globals["__name__"].startswith("nanodiff."):
+        level, frame = level + 1, frame.f_back
+    return level
 
 
 def linear(T):

@@ -1,9 +1,9 @@
-"""Points in the plane to learn from in seconds, and a small network for them.
+"""Points in the plane to learn from in seconds, and a small network for vectors.
 
 Each set is a mixture of round Gaussians, many of them along a curve, so that the exact
 prediction of its noise is known: `exact.mixture(schedule, *toy.centres(name))`.
 
-Shapes: points x0, xt (N, 2), of about unit size; t an int or (N,).
+Shapes: points x0, xt (N, 2), or (N, features), of about unit size; t an int or (N,).
 """
 
 import numpy as np
@@ -55,13 +55,17 @@ def _circle(angle):
 
 
 class MLP(Layer):
-    """eps_hat = l4(act(l3(act(l2(act(l1([waves of xt, features of t]))))))).
+    """eps_hat = l4(act(l3(act(l2(act(l1([waves of xt, features of t, context]))))))).
 
     The waves are xt itself, and sin and cos of it at rising frequencies, so that fine
     detail needs no steep weights (Tancik et al. 2020, arXiv 2006.10739). It has the
-    interface of the UNet, so `train` and the samplers take it as well; like the UNet it
-    starts by predicting zero. Raises ValueError if it is given a context, if xt, t or
-    d_eps does not fit, or if time_size is odd.
+    interface of the UNet, so a `Run` and the samplers take it as well; like the UNet it
+    starts by predicting zero.
+
+    features: of a point, 2 in the plane. context_features: width of the context, 0 for
+    none; None in its place is a context of zeros. Raises ValueError if one of them is
+    no integer above 0 (context_features may be 0), if time_size is odd, or if xt, t,
+    the context or d_eps does not fit.
 
     >>> mlp = MLP(rng=np.random.default_rng(0))
     >>> mlp(np.ones((3, 2), np.float32), 5).tolist()
@@ -70,39 +74,62 @@ class MLP(Layer):
 
     frequency = np.pi / 2 * 2.0 ** np.arange(4)
 
-    def __init__(self, width=128, time_size=32, *, rng):
-        self.time_size = time_size = check.even("time_size", time_size)
+    def __init__(
+        self, features=2, context_features=0, width=128, time_size=32, *, rng
+    ):  # fmt: skip
+        features = check.integer("features", features, 1)
+        context_features = check.integer("context_features", context_features, 0)
         width = check.integer("width", width, 1)
-        self.l1 = Linear(2 + 4 * len(self.frequency) + time_size, width, rng=rng)
+        time_size = check.even("time_size", time_size)
+        self.config = {
+            "features": features, "context_features": context_features,
+            "width": width, "time_size": time_size,
+        }  # fmt: skip
+        n_in = features * (1 + 2 * len(self.frequency)) + time_size + context_features
+        self.l1 = Linear(n_in, width, rng=rng)
         self.act1 = SiLU()
         self.l2 = Linear(width, width, rng=rng)
         self.act2 = SiLU()
         self.l3 = Linear(width, width, rng=rng)
         self.act3 = SiLU()
-        self.l4 = Linear(width, 2, rng=rng)
+        self.l4 = Linear(width, features, rng=rng)
         self.l4.w[...] = 0
 
-    def forward(self, xt, t, context=None):  # (N, 2), () or (N,) -> (N, 2)
-        if context is not None:
-            raise ValueError("context is given, expected None: an MLP takes none")
-        xt = check.array("xt", xt, ("N", 2), self.l1.w.dtype)
+    def __repr__(self):
+        return f"MLP({', '.join(f'{k}={v}' for k, v in self.config.items())})"
+
+    def forward(self, xt, t, context=None):  # (N, features), () or (N,) -> as xt
+        size, C = self.config["time_size"], self.config["context_features"]
+        xt = check.array("xt", xt, ("N", self.config["features"]), self.l1.w.dtype)
         t = check.times("t", t, len(xt))
+        given = np.zeros((len(xt), C), xt.dtype)
+        if context is not None:
+            if not C:
+                raise ValueError(
+                    f"context has shape {np.shape(context)}, expected None: "
+                    f"context_features is 0"
+                )
+            given[...] = check.context("context", context, len(xt), C)
         angle = (xt[:, :, None] * self.frequency.astype(xt.dtype)).reshape(len(xt), -1)
-        features = time_features(t, self.time_size, xt.dtype)
+        features = time_features(t, size, xt.dtype)
         sin, cos = np.sin(angle), np.cos(angle)
-        self.cache = sin, cos
-        h = self.l1(np.concatenate([xt, sin, cos, features], axis=1))
+        self.cache = sin, cos, context is not None
+        h = self.l1(np.concatenate([xt, sin, cos, features, given], axis=1))
         h = self.act2(self.l2(self.act1(h)))
         h = self.act3(self.l3(h))
         return self.l4(h)
 
-    def backward(self, d_eps):  # (N, 2) -> (N, 2)
-        sin, cos = self.cache
-        d_eps = check.array("d_eps", d_eps, (len(sin), 2), sin.dtype)
+    def backward(self, d_eps):  # (N, features) -> dxt, dcontext or None
+        sin, cos, has_context = self.cache
+        like = len(sin), self.config["features"]
+        d_eps = check.array("d_eps", d_eps, like, sin.dtype)
         dh = self.act3.backward(self.l4.backward(d_eps))
         dh = self.act2.backward(self.l3.backward(dh))
         dh = self.l1.backward(self.act1.backward(self.l2.backward(dh)))
-        n = sin.shape[1]
-        dsin, dcos = dh[:, 2 : 2 + n], dh[:, 2 + n : 2 + 2 * n]
-        dangle = (dsin * cos - dcos * sin).reshape(len(sin), 2, -1)
-        return dh[:, :2] + dangle @ self.frequency.astype(dh.dtype)
+        n, m = d_eps.shape[1], sin.shape[1]
+        dx, dsin, dcos, _, dcontext = np.split(
+            dh, np.cumsum([n, m, m, self.config["time_size"]]), axis=1
+        )
+        dangle = (dsin * cos - dcos * sin).reshape(len(sin), n, -1)
+        dx = dx + dangle @ self.frequency.astype(dh.dtype)
+        return dx, dcontext if has_context else None

@@ -92,21 +92,19 @@ def train(model, schedule, images, context, recipe, *, rng, optimizer, ema, firs
     What rng, optimizer, ema and the model hold after step k is all that step k + 1
     depends on: a run may stop there and go on with first = k + 1, bit for bit.
 
-    Raises ValueError, at once, if images and context differ in number, the recipe's
-    focus is not within 1..T or anything else does not fit; later, before any weight has
-    changed, if the output has not the shape of x0, and FloatingPointError if the loss
-    or a gradient is not finite.
+    Raises ValueError, at once, for data as `check_data` does, if the recipe's focus is
+    not within 1..T or anything else does not fit; later, before any weight has changed,
+    if the output has not the shape of x0, and FloatingPointError if the loss or a
+    gradient is not finite.
     """
-    images = check.array("images", images, ("n", ...))
-    schedule, images = check.schedule(schedule), check.finite("images", images)
-    if context is not None:
-        context = check.finite("context", check.context("context", context, "n"))
-        if len(context) != len(images):
-            raise ValueError(f"context has {len(context)} rows, expected {len(images)}")
+    schedule, (images, context) = check.schedule(schedule), check_data(images, context)
     check.thing("recipe", recipe, "a Recipe", "steps", "batch", "focus", "predicts")
     if recipe.focus is not None and recipe.focus[2] > schedule.T:
         raise ValueError(f"focus is {recipe.focus}, expected times in 1..{schedule.T}")
     check.network(model)
+    for grad in model.named_grads().values():
+        check.array("images", images, dtype=grad.dtype)
+        break
     check.generator("rng", rng, "integers", "standard_normal", "random")
     check.thing("optimizer", optimizer, "an optimiser, such as Adam", "step")
     check.thing("ema", ema, "an EMA", "update")
@@ -136,6 +134,63 @@ def _train(model, schedule, images, context, recipe, rng, optimizer, ema, first)
         optimizer.step(grads, rate)
         ema.update()
         yield step, loss
+
+
+def check_data(images, context):
+    """Return images and context as arrays, or raise ValueError if they cannot be right.
+
+    images: finite, of about unit size: none beyond 16, and pixels not within 0..1.
+    context: None, or a row of numbers for each image.
+
+    >>> check_data(np.zeros((3, 1, 4, 4), np.float32), np.array([7, 2, 1]))
+    Traceback (most recent call last):
+        ...
+    ValueError: context has shape (3,), expected (3, features): labels? see one_hot
+    """
+    images = check.array("images", images, ("n", "features", ...))
+    low, high = check.finite("images", images).min(), images.max()
+    if max(-low, high) > 16 or (images.ndim == 4 and low >= 0 and high > 0.5):
+        raise ValueError(
+            f"images go from {low:g} to {high:g}, expected about -1..1: pixels of 0..1 "
+            f"are 2 x - 1, of 0..255 x / 127.5 - 1"
+        )
+    if context is None:
+        return images, None
+    rows = len(images)
+    if check.as_array("context", context, "an array (n, features)").ndim == 1:
+        raise ValueError(
+            f"context has shape {np.shape(context)}, expected ({rows}, features): "
+            f"labels? see one_hot"
+        )
+    context = check.finite("context", check.context("context", context, "n"))
+    if len(context) != rows:
+        raise ValueError(f"context has {len(context)} rows, expected {rows}")
+    return images, context
+
+
+def loss_of(model, schedule, images, context, predicts, rng, batch=64):
+    """Return the mean loss of images at random times, (1 / n) sum (target - output)^2.
+
+    model: says what it predicts. With an rng of the same seed the times and the noise
+    are the same, so that what differs is the model or the images. Raises ValueError for
+    data as `check_data` does, and for what else does not fit.
+    """
+    check.function("model", model, "a function of xt, t and context")
+    check.schedule(schedule), check.choice("predicts", predicts, KINDS)
+    images, context = check_data(images, context)
+    check.generator("rng", rng, "integers", "standard_normal")
+    batch, total = check.integer("batch", batch, 1), 0.0
+    for i in range(0, len(images), batch):
+        x0, given = images[i : i + batch], None
+        if context is not None:
+            given = context[i : i + batch]
+        t = rng.integers(1, schedule.T + 1, size=len(x0))
+        eps = rng.standard_normal(x0.shape).astype(x0.dtype)
+        output = model(q_sample(schedule, x0, t, eps), t, given)
+        output = check.array("output", output, x0.shape)
+        error = output - target(schedule, x0, t, eps, predicts)
+        total += float(np.mean(error * error)) * len(x0)
+    return total / len(images)
 
 
 def _batch(images, context, T, recipe, rng):

@@ -4,6 +4,7 @@ A file in the package is an `.npz` of float16 weights and one JSON text that say
 they are and which command made them, when, and how well they do.
 """
 
+import inspect
 import itertools
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,36 +13,49 @@ import numpy as np
 
 from nanodiff import check, checkpoint, files
 from nanodiff.evaluate import Judge
+from nanodiff.layers import Layer
 from nanodiff.prediction import KINDS, split
 from nanodiff.schedule import Schedule, named
 from nanodiff.self_conditioning import WithLastGuess
+from nanodiff.sprites import CLASSES
+from nanodiff.toy import MLP
 from nanodiff.unet import UNet
 
 FOLDER = Path(__file__).parent
 NAMES = ("mnist", "sprites")
 SETTINGS = {  # of the settings that a network is built from
     "T": int, "schedule": str, "schedule_parameters": dict,
-    "unet": dict, "recipe": dict,
+    "network": str, "settings": dict, "recipe": dict,
 }  # fmt: skip
+SHIPPED = {  # what their files do not say
+    "mnist": {"shape": [1, 28, 28]},
+    "sprites": {"shape": [3, 16, 16], "classes": list(CLASSES)},
+}
+NETWORKS = {"UNet": UNet, "MLP": MLP}  # what a checkpoint may name
 
 
-class EpsUNet(UNet):
-    """A UNet that says eps_hat, whatever it was trained to say.
+class Eps(Layer):
+    """A network that says eps_hat, whatever it was trained to say.
 
     eps_hat = p xt + q output, where p and q follow from the time alone, so samplers,
-    losses and guidance need not know. To train it on, use a Recipe that predicts "eps".
+    losses and guidance need not know. Its parameters are those of the network. To train
+    it on, use a Recipe that predicts "eps".
     """
 
-    def __init__(self, schedule, predicts, **config):
-        check.schedule(schedule)
-        check.choice("predicts", predicts, KINDS)
-        super().__init__(**config, rng=np.random.default_rng(0))
-        self.schedule, self.predicts = schedule, predicts
+    def __init__(self, network, schedule, predicts):
+        self.network = check.thing("network", network, "a network", "forward", "walk")
+        self.schedule = check.schedule(schedule)
+        self.predicts = check.choice("predicts", predicts, KINDS)
+        self.self_condition = getattr(network, "self_condition", False)
 
-    def forward(self, xt, t, context=None, x0_hat=None):
-        """Return eps_hat, shape and dtype of xt; see UNet."""
-        output = super().forward(xt, t, context, x0_hat)
-        one = np.ones((len(xt), 1, 1, 1), xt.dtype)
+    def walk(self, prefix=""):
+        """Yield (prefix, layer) of the network's layers."""
+        return self.network.walk(prefix)
+
+    def forward(self, xt, t, context=None, *x0_hat):
+        """Return eps_hat, shape and dtype of xt; the inputs are the network's."""
+        output = self.network.forward(xt, t, context, *x0_hat)
+        one = np.ones((len(xt), *(1,) * (xt.ndim - 1)), xt.dtype)
         p, q = (
             split(self.schedule, x, t, y, self.predicts)[1]
             for x, y in ((one, 0 * one), (0 * one, one))
@@ -52,8 +66,11 @@ class EpsUNet(UNet):
     def backward(self, d_eps):
         """Write all gradients from dL/deps_hat; return (dxt, dcontext or None)."""
         p, q = self.cache
-        dxt, dcontext = super().backward(q * d_eps)
+        dxt, dcontext = self.network.backward(q * d_eps)
         return dxt + p * d_eps, dcontext
+
+    def __repr__(self):
+        return f"Eps({self.network!r}, predicts={self.predicts!r})"
 
 
 @dataclass(frozen=True)
@@ -68,17 +85,37 @@ class Pretrained:
     package also the command, seed, date, time and score.
     """
 
-    model: EpsUNet | WithLastGuess
-    network: EpsUNet
+    model: Eps | WithLastGuess
+    network: Eps
     schedule: Schedule
     about: dict
 
+    @property
+    def shape(self):
+        """Of one picture or point, such as (C, H, W); None if it is not known."""
+        shape = self.about.get("shape")
+        return None if shape is None else tuple(shape)
 
-def pretrained(name="mnist"):
+    @property
+    def classes(self):
+        """Names of the classes; numbers where they have none."""
+        features = self.about["settings"].get("context_features", 0)
+        return self.about.get("classes") or [str(k) for k in range(features)]
+
+    def __repr__(self):
+        shape = "of a shape not known" if self.shape is None else self.shape
+        return (
+            f"Pretrained({self.about['network']}, {shape}, T={self.schedule.T}, "
+            f"classes={self.classes})"
+        )
+
+
+def pretrained(name="mnist", network=None):
     """Return a trained network with its averaged weights, and its schedule.
 
     name: "mnist" or "sprites", which come with the package, or the path of a checkpoint
-    of the examples. Raises ValueError for any other name and for a damaged file,
+    of a `Run`. network: the class of a checkpoint's network, if it is not one of
+    `NETWORKS`. Raises ValueError for any other name and for a damaged file,
     FileNotFoundError for a missing one.
 
     >>> found = pretrained("mnist")
@@ -88,6 +125,7 @@ def pretrained(name="mnist"):
     path = FOLDER / f"trained_{name}.npz" if name in NAMES else name
     if name in NAMES:
         params, about = read(path)
+        about = SHIPPED[name] | about
     elif str(name).endswith(".npz"):
         found = checkpoint.load(name)
         params, about = found.average, found.config
@@ -96,30 +134,38 @@ def pretrained(name="mnist"):
             f"name is {str(name)!r}, expected one of {list(NAMES)} or a path that ends "
             f"in .npz"
         )
-    with files.refusing(f"path is {str(path)!r}, expected a network of the examples"):
-        return build(params, about)
+    with files.refusing(f"path is {str(path)!r}, expected a network of a run"):
+        return build(params, about, network)
 
 
-def build(params, about):
-    """Return the `Pretrained` of weights and a dict with T, schedule, unet and recipe.
+def build(params, about, network=None):
+    """Return the `Pretrained` of weights and the dict that a `Run` keeps about itself.
 
-    Raises ValueError if one of them is missing, or if the weights are of another UNet.
+    network: the class, if it is none of `NETWORKS`. Raises ValueError if it is missing,
+    or a setting, or if the weights are of another network.
     """
-    T, schedule, parameters, unet, recipe = settings(about)
-    fit(unet, params)
+    T, schedule, parameters, network, options, recipe = settings(about, network)
+    fit(network, options, params)
+    described(about.get("shape"), about.get("classes"))
     schedule = named(schedule, T, **parameters)
-    network = EpsUNet(schedule, recipe["predicts"], **unet).load(params)
-    model = WithLastGuess(network, schedule) if network.self_condition else network
-    return Pretrained(model, network, schedule, about)
+    inner = network(**options, rng=np.random.default_rng(0)).load(params)
+    found = Eps(inner, schedule, recipe["predicts"])
+    model = WithLastGuess(found, schedule) if found.self_condition else found
+    about = about | {"network": network.__name__, "settings": options}
+    return Pretrained(model, found, schedule, about)
 
 
-def settings(about):
-    """Return T, the schedule's name and parameters, settings of unet and recipe.
+def settings(about, network=None):
+    """Return T, the schedule's name and parameters, network, its settings, recipe.
 
-    Raises ValueError if one of them is missing in the dict, but for the parameters:
-    earlier runs had none; or if one is no setting, as in a file that is not a run's.
+    about: what a `Run` keeps about itself; earlier ones had no parameters of the
+    schedule, and only U-Nets. network: the class, if it is none of `NETWORKS`. Raises
+    ValueError if something is missing in the dict, or if one is no setting, as in a
+    file that is not a run's.
     """
     about = {"schedule_parameters": {}} | about
+    if "unet" in about:
+        about = {"network": "UNet", "settings": about["unet"]} | about
     missing = SETTINGS.keys() - about.keys()
     if missing:
         raise ValueError(f"about has no {sorted(missing)}, expected those of a `Run`")
@@ -130,35 +176,77 @@ def settings(about):
             )
     if not 1 <= about["T"] <= 1_000_000:
         raise ValueError(f"about['T'] is {about['T']}, expected 1..1,000,000")
-    return [about[name] for name in SETTINGS]
+    kind = about["network"]
+    network = NETWORKS.get(kind) if network is None else network
+    if network is None or network.__name__ != kind:
+        raise ValueError(
+            f"network is {network and network.__name__!r}, expected the class {kind!r}"
+        )
+    return [network if name == "network" else about[name] for name in SETTINGS]
 
 
-def fit(unet, params):
-    """Raise ValueError if weights are not those of a UNet with these settings.
+def described(shape, classes):
+    """Return the shape of a picture, a tuple, and the names of classes, a list.
 
-    It is asked before the UNet is made: in a damaged file one could fill the memory.
+    Either may be None: not known. Raises ValueError for anything else.
+
+    >>> described([3, 8, 8], ["star", "circle"])
+    ((3, 8, 8), ['star', 'circle'])
     """
-    params = {name: np.shape(w) for name, w in params.items()}
-    levels = itertools.takewhile(
-        params.get, (f"downs.{i}.conv1.w" for i in itertools.count())
-    )
-    blocks = {name.split(".")[1] for name in params if name.startswith("middle.")}
-    own = {
-        "image_channels": params["conv_in.w"][1],
-        "context_features": params.get("embed.context.w", [0])[0],
-        "channels": [params[name][0] for name in ("conv_in.w", *levels)],
-        "features": params["embed.time1.w"][0],
-        "middle": len(blocks), "self_condition": "conv_x0.w" in params,
-    }  # fmt: skip
-    groups = unet.get("groups", 1)
-    if type(groups) is not int or groups < 1:
-        raise ValueError(f"unet has groups {groups!r:.50}, expected an integer above 0")
-    for name in own.keys() & unet.keys():
-        if unet[name] != own[name]:
+    if shape is not None:
+        shape = tuple(check.integers("shape", shape, 1).tolist())
+    if classes is not None:
+        if not isinstance(classes, list | tuple | np.ndarray) or not len(classes):
+            check.refuse("classes", classes, "a list of names")
+        classes = [str(name) for name in classes]
+    return shape, classes
+
+
+def fit(network, options, params):
+    """Raise ValueError if weights are not those of a network with these settings.
+
+    It is asked before the network is made: in a damaged file one could fill the memory.
+    Of a class that is none of `NETWORKS` it cannot tell.
+    """
+    tell = {UNet: _of_a_unet, MLP: _of_an_mlp}.get(network)
+    if tell is None:
+        return
+    known = inspect.signature(network).parameters.items()
+    defaults = {name: p.default for name, p in known if p.default is not p.empty}
+    options = files.plain(defaults | options)
+    shapes = {name: np.shape(w) for name, w in params.items()}
+    for name, value in tell(shapes, options).items():
+        if options[name] != value:
             raise ValueError(
-                f"unet has {name} {unet[name]!r:.50}, expected that of the weights, "
-                f"{own[name]}"
+                f"{name} is {options[name]!r:.50}, expected that of the weights, "
+                f"{value}"
             )
+
+
+def _of_a_unet(shapes, options):
+    """The settings of a UNet whose parameters have these shapes."""
+    levels = itertools.takewhile(
+        shapes.get, (f"downs.{i}.conv1.w" for i in itertools.count())
+    )
+    blocks = {name.split(".")[1] for name in shapes if name.startswith("middle.")}
+    return {
+        "image_channels": shapes["conv_in.w"][1],
+        "context_features": shapes.get("embed.context.w", [0])[0],
+        "channels": [shapes[name][0] for name in ("conv_in.w", *levels)],
+        "features": shapes["embed.time1.w"][0],
+        "middle": len(blocks), "self_condition": "conv_x0.w" in shapes,
+    }  # fmt: skip
+
+
+def _of_an_mlp(shapes, options):
+    """The settings of an MLP; l1 sees waves, the time and the context as one row."""
+    (n_in, width), features = shapes["l1.w"], shapes["l4.w"][1]
+    waves = features * (1 + 2 * len(MLP.frequency))
+    time_size = check.even("time_size", options["time_size"])
+    return {
+        "features": features, "width": width,
+        "context_features": n_in - waves - time_size,
+    }  # fmt: skip
 
 
 def judge():

@@ -202,6 +202,9 @@ class UNet(Layer):
         self.conv_out = Conv2d(channels[0], image_channels, rng=rng)
         self.conv_out.w[...] = 0
 
+    def __repr__(self):
+        return f"UNet({', '.join(f'{k}={v}' for k, v in self.config.items())})"
+
     @turn
     def forward(self, xt, t, context=None, x0_hat=None):
         """Return eps_hat, shape and dtype of xt.

@@ -94,17 +94,83 @@ def save_film(path, frames, columns, scale=1, hold=2.0):
     )
 
 
-def save_loss(path, losses):
-    """Write the loss curve as a PNG: each step, and the mean of its last hundred."""
-    _check_picture(path)
+def show(images, columns=None, scale=3, titles=None):
+    """Return a figure with a sheet of images, which a notebook shows by itself.
+
+    columns: None: as square as it can be without an empty place. titles: of the rows.
+
+    >>> show(np.zeros((8, 3, 16, 16)), columns=4).axes[0].images[0].get_size()
+    (36, 72)
+    """
+    images = check.array("images", images, ("n", "C", "H", "W"))
+    n, scale = len(images), check.number("scale", scale, above=0)
+    if columns is None:
+        columns = min(c for c in range(1, n + 1) if n % c == 0 and c * c >= n)
+    picture = sheet(images, columns, scale=1)
+    rows = n // columns
+    if titles is not None:
+        titles = [
+            check.text("titles", title) for title in _some("titles", titles, rows)
+        ]
+    high, wide = np.array(picture.shape[:2]) * scale / 100
+    figure = Figure(figsize=(wide + 0.8 * bool(titles), high), layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(picture, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+    axes.set(xticks=[], yticks=[])
+    if titles:
+        at = (np.arange(rows) + 0.5) * picture.shape[0] / rows
+        axes.set_yticks(at, titles)
+        axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    return figure
+
+
+def loss(losses, held_out=()):
+    """Return a figure of the loss: of each step, and the mean of its last hundred.
+
+    held_out: pairs (step, loss) of data that were kept out of the training.
+    """
     losses = check.series("losses", losses)
+    if not isinstance(held_out, list | tuple) or held_out:
+        held_out = check.series("held_out", held_out, ("n", 2))
     figure = Figure(figsize=(6, 3.5), layout="constrained")
     axes = figure.subplots()
     axes.semilogy(losses, color="0.8", linewidth=0.5, label="a batch")
     smooth = [np.mean(losses[max(0, i - 99) : i + 1]) for i in range(len(losses))]
     axes.semilogy(smooth, color="tab:blue", label="mean of 100")
+    if len(held_out):
+        axes.semilogy(*zip(*held_out, strict=True), "o-", color="tab:orange",
+                      markersize=4, label="held out, averaged weights")  # fmt: skip
     axes.set(xlabel="step", ylabel="mean squared error")
     axes.legend()
+    return figure
+
+
+def schedules(named):
+    """Return a figure of alpha_bar and log10 SNR over t / T: {name: Schedule}.
+
+    >>> from nanodiff.schedule import linear
+    >>> len(schedules({"linear": linear(100)}).axes)
+    2
+    """
+    figure = Figure(figsize=(8, 3.2), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for name, schedule in check.entries("named", named):
+        check.thing(f"named[{name!r}]", schedule, "a Schedule", "T", "alpha_bar", "snr")
+        u = np.arange(schedule.T + 1) / schedule.T
+        left.plot(u, schedule.alpha_bar, label=name)
+        seen = np.isfinite(schedule.snr) & (schedule.snr > 0)  # for the log
+        right.plot(u[seen], np.log10(schedule.snr[seen]), label=name)
+    left.set(xlabel="t / T", ylabel="alpha_bar")
+    right.set(xlabel="t / T", ylabel="log10 of the signal-to-noise ratio")
+    left.legend()
+    return figure
+
+
+def save_loss(path, losses, held_out=()):
+    """Write `loss` as a PNG."""
+    _check_picture(path)
+    figure = loss(losses, held_out)
     _write(path, lambda part: figure.savefig(part, dpi=120))
 
 

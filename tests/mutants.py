@@ -156,6 +156,10 @@ MUTANTS = [
      "course residual block: a fresh random 1x1 at each call"),
     ("data", "np.float32(2 / 255) - np.float32(1)", "np.float32(1 / 255) - np.float32(0.5)",
      "minDiffusion: data in [-.5, .5]"),
+    ("pictures", "ImageOps.exif_transpose(image)", "image",
+     "loaders that leave a camera's pictures on their side"),
+    ("pictures", 'Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")',
+     'image.convert("RGB")', "what lies under transparent pixels shows: often black"),
     ("viz", "(images + 1) * 127.5 + 0.5",
      "(images - images.min()) / np.ptp(images) * 255", "course plots: min-max a frame"),
 ]  # fmt: skip

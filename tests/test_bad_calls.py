@@ -16,6 +16,7 @@ import warnings
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import nanodiff
 from nanodiff import evaluate, layers, schedule
@@ -25,8 +26,10 @@ from nanodiff.unet import UNet
 
 READABLE = (ValueError, TypeError, FileNotFoundError, ImportError)
 # Left out. `check` is the checkers themselves. `layers` has checked what is computed in
-# `plain`, `engine` and `fast`. The last three read and write files: tests/test_files.py.
-INSIDE = ("check", "plain", "engine", "fast", "checkpoint", "trained", "run")
+# `plain`, `engine` and `fast`; `progress` is tqdm's. The last four read and write files:
+# tests/test_files.py, test_fuzz.py and test_faults.py.
+INSIDE = ("check", "plain", "engine", "fast", "progress",
+          "files", "checkpoint", "trained", "run")  # fmt: skip
 MODULES = [name for _, names in nanodiff.READING_ORDER for name in names
            if name not in INSIDE]  # fmt: skip
 
@@ -45,6 +48,13 @@ def unet(**settings):
 
 def says(xt, t, context=None, x0_hat=None):
     return 0.1 * xt
+
+
+def drawer():
+    """In place of a `Pretrained`."""
+    return types.SimpleNamespace(
+        model=says, schedule=LINEAR, classes=["a", "b", "c"], shape=(1, 8, 8)
+    )
 
 
 LINEAR = schedule.linear(25)
@@ -93,6 +103,9 @@ GOOD = {  # by the parameter's name, then what is special of a function or a cla
     "make": lambda: lambda *arrays: arrays[0], "arrays": lambda: (floats(4), floats(4)),
     "asked": lambda: LABELS, "read": lambda: LABELS, "others": lambda: LABELS,
     "training": lambda: (floats(4, 1, 28, 28), LABELS), "seed": lambda: 0,
+    "source": lambda: np.full((4, 8, 8), 99, np.uint8), "image": lambda: Image.new("L", (9, 8)),
+    "sampler": lambda: "ddim", "shape": lambda: (1, 8, 8), "titles": lambda: ["a", "b"],
+    "held_out": lambda: [(1, 2.0)], "named": lambda: {"linear": LINEAR},
 }  # fmt: skip
 SPECIAL = {  # where a name means something else
     "schedule.at": {"images": lambda: floats(2, 3), "name": lambda: "t"},
@@ -119,8 +132,10 @@ SPECIAL = {  # where a name means something else
     "unet.UNet": {"channels": lambda: [4, 4]},
     "unet.UNet.forward": {"xt": lambda: floats(2, 1, 8, 8), "x0_hat": lambda: floats(2, 1, 8, 8)},
     "toy.centres": {"name": lambda: "ring"}, "toy.points": {"name": lambda: "moons"},
-    "toy.MLP.forward": {"xt": lambda: floats(2, 2), "context": lambda: None},
-    "toy.MLP.backward": {"d_eps": lambda: floats(2, 2)},
+    "toy.MLP.forward": {"xt": lambda: floats(2, 4), "context": lambda: floats(2, 3)},
+    "toy.MLP.backward": {"d_eps": lambda: floats(2, 4)},
+    "pictures.pictures": {"channels": lambda: 3},
+    "pictures.as_bytes": {"images": lambda: np.full((4, 8, 8), 99, np.uint8)},
     "data.read_idx": {"folder": lambda: "idx"},
     "viz.folder": {"path": lambda: "made"}, "viz.save_film": {"path": lambda: "made.gif"},
     "sprites.read": {"images": lambda: floats(2, 3, 16, 16)},
@@ -129,6 +144,10 @@ SPECIAL = {  # where a name means something else
     "train.Recipe": {"steps": lambda: 9},
     "train.train": {"context": lambda: floats(4, 3), "model": unet, "optimizer": lambda: Adam({}),
                     "ema": lambda: EMA({})},
+    "train.check_data": {"context": lambda: floats(4, 3)},
+    "train.loss_of": {"context": lambda: floats(4, 3)},
+    **{f"sampling.{name}": {"found": drawer, "classes": lambda: ["a", "b+c"]}
+       for name in ("sample", "draw", "contexts")},
     "viz.save_fields": {"times": lambda: [9, 4]},
     "evaluate.look": {"images": lambda: floats(4, 1, 28, 28)},
     "evaluate.Judge.features": {"x": lambda: floats(2, 1, 28, 28)},
@@ -142,7 +161,7 @@ SPECIAL = {  # where a name means something else
 ALIAS = {  # what a parameter is called in messages, where not by its name
     ("self_conditioning.WithFirstGuess.backward", "dy"): "d_eps",
     ("schedule.named", "name"): "schedule", ("layers.Layer.__call__", "inputs"): "x",
-    ("schedule.at", "first"): "t|first", ("schedule.at", "images"): "t|images",
+    ("pictures.pictures", "source"): "source|images", ("schedule.at", "first"): "t|first", ("schedule.at", "images"): "t|images",
     ("gradcheck.gradcheck", "inputs"): "x|inputs", ("train.train", "images"): "xt|images",
 }  # fmt: skip
 

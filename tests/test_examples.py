@@ -8,8 +8,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
+from nanodiff import data
 from tests.test_files import write_idx
 
 ROOT = Path(__file__).parent.parent
@@ -39,7 +42,7 @@ def test_train_resume_and_sample(tmp_path):
     for sampler in ("ddim", "ddpm"):
         picture = tmp_path / f"{sampler}-digits.png"
         result = python(
-            ROOT / "examples/sample_mnist.py", "--quick", "--sampler", sampler,
+            ROOT / "examples/sample.py", "--quick", "--sampler", sampler,
             "--model", tmp_path / "checkpoint.npz", "--out", picture,
         )  # fmt: skip
         assert result.returncode == 0, result.stderr
@@ -89,23 +92,75 @@ def test_digits_are_scored_and_mixed(tmp_path):
     assert result.returncode == 0 and "| w | distance |" in result.stdout
     picture = tmp_path / "mixed.png"
     result = python(
-        ROOT / "examples/sample_mnist.py", "--quick", "--digits", "3,3+8", "--w", 1,
+        ROOT / "examples/sample.py", "--quick", "--classes", "3,3+8", "--w", 1,
         "--out", picture,
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
+def test_own_pictures_are_drawn_trained_resumed_and_sampled(tmp_path):
+    shapes, out, path = tmp_path / "shapes", tmp_path / "out", tmp_path / "samples.png"
+    result = python(ROOT / "examples/draw_shapes.py", "--n", 40, "--out", shapes)
+    assert result.returncode == 0, result.stderr
+    (shapes / "star" / "broken.png").write_bytes(b"")
+    train = [ROOT / "examples/train_pictures.py", shapes, "--out", out, "--quick",
+             "--size", 16, "--flips"]  # fmt: skip
+    result = python(*train)
+    assert result.returncode == 0, result.stderr
+    assert "broken.png" in result.stderr and "about" in result.stdout
+    assert "40 pictures, 3 x 16 x 16: 10 circle, 10 square" in result.stdout
+    assert "held out" in result.stdout.split("step 8: loss")[1]
+    made = {file.name for file in out.iterdir()}
+    assert made == {"checkpoint.npz", "film.gif", "loss.png", "sheet.png"}
+    result = python(*train, "--resume")
+    assert result.returncode == 0, result.stderr
+    result = python(
+        ROOT / "examples/sample.py", "--model", out / "checkpoint.npz", "--classes",
+        "circle,star+circle", "--w", 1, "--quick", "--out", path,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    with Image.open(path) as image:
+        assert image.size == (2 * 2 * 18, 2 * 18)
+    judge = "--judge", out / "checkpoint.npz", "--each", 2, "--steps", 2
+    result = python(ROOT / "examples/draw_shapes.py", *judge)
+    assert result.returncode == 0 and "of 8 read as asked" in result.stdout
+
+
+def test_the_rule_reads_every_drawn_shape(rng):
+    script = runpy.run_path(str(ROOT / "examples/draw_shapes.py"))
+    labels = rng.integers(4, size=200)
+    names = list(script["CORNERS"])
+    drawn = [np.asarray(script["shape"](names[k], 32, rng)) for k in labels]
+    images, _, _ = data.pictures(np.stack(drawn))
+    assert names == sorted(names) and (script["read"](images) == labels).all()
+
+
 @pytest.mark.parametrize("script, options, words", [
-    ("sample_mnist", "--digits 12a", "--digits is '12a', expected digits"),
-    ("sample_mnist", "--model nowhere.npz", "path is 'nowhere.npz', expected a check"),
+    ("sample", "--classes 12a", "error: classes has '12a', expected one of ['0', '1'"),
+    ("sample", "--model nowhere.npz", "error: path is 'nowhere.npz', expected a check"),
+    ("sample", "--sampler ddpm --eta 0.5", "error: eta is 0.5, expected 0: ddpm has"),
+    ("sample", "--steps 2000", "error: steps is 2000, expected an integer in 1..T"),
+    ("sample", "--rows 0", "error: --rows is 0, expected at least 1"),
+    ("train_pictures", "nowhere", "error: source is 'nowhere', expected a folder or"),
+    ("train_pictures", "docs --lr 0", "error: --lr is 0.0, expected above 0"),
+    ("draw_shapes", "--n 0", "error: --n is 0, expected at least 1"),
     ("train_mnist", "--schedule steep", "--schedule: schedule is 'steep', expected"),
+    ("train_mnist", "--steps 0", "error: steps is 0, expected above 0"),
+    ("train_mnist", "--focus 2 1 5", "error: focus is (2.0, 1, 5), expected (share"),
+    ("train_mnist", "--channels 30 60", "error: groups is 8, expected a divisor of 30"),
+    ("train_sprites", "--batch 0", "error: --batch is 0, expected at least 1"),
+    ("toy_points", "--steps 0", "error: --steps is 0, expected at least 1"),
+    ("score_digits", "--n 0", "error: --n is 0, expected at least 1"),
+    ("train_judge", "--epochs 0", "error: --epochs is 0, expected at least 1"),
+    ("explore_latents", "--stops 0", "error: --stops is 0, expected at least 1"),
     ("train_mnist", "--schedule cosine offset", "'offset', expected such as offset="),
     ("train_mnist", "--schedule cosine start=1", "'cosine' has no 'start', expected"),
 ])  # fmt: skip
 def test_bad_options_are_named(script, options, words):
     result = python(ROOT / f"examples/{script}.py", *options.split())
     assert result.returncode and words in result.stderr
+    assert "Traceback" not in result.stderr
 
 
 def test_an_out_that_is_no_folder_is_refused_at_once(tmp_path):

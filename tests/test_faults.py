@@ -272,7 +272,7 @@ for write in (
     lambda: files.write_npz(path + ".npz", {"a": np.zeros(9000)}, {}),
     lambda: viz.save_sheet(path + ".png", noise, columns=2),
     lambda: viz.save_film(path + ".gif", [noise] * 3, columns=2),
-    lambda: viz.save_loss(path + ".jpg", [1.0, 2.0]),
+    lambda: viz.save_loss(path + ".loss.png", [1.0, 2.0]),
 ):
     try:
         write()
@@ -289,7 +289,7 @@ def test_every_writer_that_is_cut_off_names_its_path_and_leaves_nothing(path):
     )  # fmt: skip
     lines = result.stdout.splitlines()
     assert result.returncode == 0 and len(lines) == 4, result.stderr
-    for line, end in zip(lines, ("npz", "png", "gif", "jpg"), strict=True):
+    for line, end in zip(lines, ("npz", "png", "gif", "loss.png"), strict=True):
         assert line.endswith(f"run.npz.{end}'") and "File too large" in line
     assert there(path) == ["run.npz.npz"]
     assert files.read_npz(f"{path}.npz", "damaged")[0]["a"].shape == (9,)
@@ -382,10 +382,10 @@ def test_restore_changes_everything_or_nothing(path, how):
 def test_load_changes_everything_or_nothing(rng, value):
     layer = Linear(3, 2, rng=rng)
     before = layer.w.copy()
-    with pytest.raises(ValueError, match=r"params\['b'\] has"):
+    with pytest.raises(ValueError, match=r"params\['b'\] (is|has)"):
         layer.load({"w": np.ones((3, 2)), "b": value})
     np.testing.assert_array_equal(layer.w, before)
-    assert (layer.load({"w": before.tolist(), "b": np.ones(2, int)}).b == 1).all()
+    assert (layer.load({"w": before, "b": np.ones(2)}).b == 1).all()
 
 
 def test_a_resumed_run_takes_no_setting_without_a_word(images, path):

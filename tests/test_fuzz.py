@@ -17,6 +17,7 @@ import pytest
 
 from nanodiff import checkpoint, data, files, trained
 from nanodiff.run import Run
+from nanodiff.toy import MLP
 from nanodiff.train import Recipe
 from tests.test_files import write_idx
 
@@ -343,21 +344,41 @@ def test_a_bomb_of_idx_is_refused_before_it_grows(tmp_path):
     assert peak(idx, path) < 5e6
 
 
-def test_a_run_that_asks_for_a_larger_network_than_it_has_is_refused(targets):
-    read, path = targets[0]
-    raw = path.read_bytes()
-    for name, value in (("channels", [4, 10**6]), ("features", 10**6), ("T", 10**9)):
+OF_POINTS = {"network": MLP, "features": 3, "context_features": 2, "width": 8}
+LIES = [
+    (SMALL, {"channels": [4, 10**6]}), (SMALL, {"features": 10**6}),
+    (SMALL, {"T": 10**9}), (OF_POINTS, {"features": 10**7}),
+    (OF_POINTS, {"width": 10**7}), (OF_POINTS, {"context_features": 10**7}),
+    (OF_POINTS, {"time_size": 10**8, "context_features": 34 - 10**8}),
+    (OF_POINTS, {"time_size": 10**8, "context_features": None}),
+    (OF_POINTS, {"network": "UNet"}), (SMALL, {"network": "MLP"}),
+    (SMALL, {"network": "Eps"}), (SMALL, {"shape": [2, -1]}),
+    (SMALL, {"classes": {"a": 1}}), (SMALL, {"held_out": [[1]]}),
+]  # fmt: skip
 
-        def edit(members, name=name, value=value):
-            body, out = dict(members)["about.npy"], io.BytesIO()
-            about = json.loads(np.load(io.BytesIO(body)).item())
-            config = about["config"]
-            (config if name == "T" else config["unet"])[name] = value
-            np.save(out, np.array(json.dumps(about)))
-            return [m for m in members if m[0] != "about.npy"] + [
-                ("about.npy", out.getvalue())
-            ]
 
-        path.write_bytes(rezip(raw, edit))
-        assert peak(read, path) < 2e6
-    path.write_bytes(raw)
+@pytest.mark.parametrize("options, lies", LIES)
+def test_a_run_that_asks_for_another_network_than_it_has_is_refused(
+    tmp_path, options, lies
+):
+    path = tmp_path / "run.npz"
+    Run(Recipe(2, 2, warmup=0), 25, seed=3, **options).save(path)
+    assert a_run(path)
+
+    def edit(members):
+        body, out = dict(members)["about.npy"], io.BytesIO()
+        about = json.loads(np.load(io.BytesIO(body)).item())
+        config = about["config"]
+        for name, value in lies.items():
+            where = config if name in config else config["settings"]
+            where[name] = value
+            if value is None:
+                del where[name]
+        np.save(out, np.array(json.dumps(about)))
+        others = [m for m in members if m[0] != "about.npy"]
+        return [*others, ("about.npy", out.getvalue())]
+
+    path.write_bytes(rezip(path.read_bytes(), edit))
+    assert peak(Run.resume, path) < 2e6
+    if "held_out" not in lies:
+        assert peak(trained.pretrained, path) < 2e6

@@ -9,7 +9,7 @@ FOLDER = Path(nanodiff.__file__).parent
 ORDER = [name for _, names in nanodiff.READING_ORDER for name in names]
 SECTION = {name: title for title, names in nanodiff.READING_ORDER for name in names}
 # A module of another project, and the files that may import it.
-ONLY_IN = {"matplotlib": ["viz"], "PIL": ["viz", "data"], "numba": ["fast"]}
+ONLY_IN = {"matplotlib": ["viz"], "PIL": ["viz", "pictures"], "numba": ["fast"]}
 EXTRAS = {"torch", "onnx", "pooch", "mpi4py", "diffusers"}  # only inside a function
 
 
@@ -19,8 +19,9 @@ def name_of(path):
 
 
 def sources():
-    """All (name, path) of the package but its `__init__`."""
-    paths = [path for path in FOLDER.rglob("*.py") if path != FOLDER / "__init__.py"]
+    """All (name, path) of the package but its `__init__` and `__main__`."""
+    outside = FOLDER / "__init__.py", FOLDER / "__main__.py"
+    paths = [path for path in FOLDER.rglob("*.py") if path not in outside]
     return [(name_of(path), path) for path in sorted(paths)]
 
 

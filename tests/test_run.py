@@ -9,7 +9,9 @@ import pytest
 from nanodiff import checkpoint, trained
 from nanodiff.optim import Muon
 from nanodiff.run import Run, Stopped
+from nanodiff.sampling import sample
 from nanodiff.schedule import sigmoid
+from nanodiff.toy import MLP
 from nanodiff.train import Recipe
 
 SMALL = {"channels": [4, 4], "features": 4, "groups": 2, "context_features": 2}
@@ -211,3 +213,66 @@ def test_bad_input_is_named(tmp_path):
     checkpoint.save(path, step=0, config=config, **run._parts())
     with pytest.raises(ValueError, match=r"about has no \['recipe', 'schedule'\]"):
         Run.resume(path)
+
+
+def of_vectors(network=MLP, seed=3):
+    options = {"features": 5, "context_features": 2, "width": 8, "time_size": 4}
+    return Run(
+        Recipe(6, 4, warmup=0, predicts="v"), 25, seed=seed, network=network,
+        shape=(5,), classes=["a", "b"], **options,
+    )  # fmt: skip
+
+
+class OwnNetwork(MLP):
+    """A network of the reader's own, which no list knows."""
+
+
+@pytest.mark.parametrize("network", [MLP, OwnNetwork])
+def test_any_network_is_saved_resumed_averaged_and_sampled(tmp_path, rng, network):
+    x0 = rng.standard_normal((9, 5)).astype(np.float32)
+    context = np.eye(2, dtype=np.float32)[rng.integers(2, size=9)]
+    whole, run, path = of_vectors(network), of_vectors(network), tmp_path / "run.npz"
+    whole.learn(x0, context, tmp_path / "whole.npz", 9)
+    with pytest.raises(Stopped):
+        run.learn(x0, context, path, 2, interrupted_at(2))
+    again = Run.resume(path, network)
+    again.learn(x0, context, path, 9)
+    assert again.losses == whole.losses and type(again.model) is network
+    found = trained.pretrained(path, network)
+    made = sample(found, ["a", "b+a"], 2, 1, 25, rng=np.random.default_rng(0))
+    of_whole = sample(whole.trained(), ["a", "b+a"], 2, 1, 25,
+                      rng=np.random.default_rng(0))  # fmt: skip
+    assert made.shape == (4, 5) and np.isfinite(made).all()
+    np.testing.assert_array_equal(made, of_whole)
+    second = Run.beginning_with(found, Recipe(1, 2, warmup=0, predicts="v"), seed=0)
+    assert type(second.model) is network and second.classes == ["a", "b"]
+
+
+def test_a_checkpoint_of_an_unknown_network_asks_for_its_class(tmp_path):
+    of_vectors(OwnNetwork).save(tmp_path / "run.npz")
+    for read in (Run.resume, trained.pretrained):
+        with pytest.raises(
+            ValueError, match="network is None, expected the class 'Own"
+        ):
+            read(tmp_path / "run.npz")
+        with pytest.raises(
+            ValueError, match="network is 'MLP', expected the class 'Ow"
+        ):
+            read(tmp_path / "run.npz", MLP)
+
+
+def test_a_run_of_pictures_keeps_their_shape_classes_and_losses(tmp_path, rng):
+    images = rng.uniform(-1, 1, (6, 3, 8, 4)).astype(np.float32)
+    options = {"channels": [8, 8], "features": 8, "seed": 0}
+    run = Run.of_pictures(images, ["cat", "dog"], steps=1, batch=2, **options)
+    run.held_out.append((1, 0.25))
+    context = np.eye(2, dtype=np.float32)[[0, 1] * 3]
+    run.learn(images, context, tmp_path / "run.npz", 1)
+    again, found = Run.resume(tmp_path / "run.npz"), run.trained()
+    for kept in (again, found):
+        assert kept.shape == (3, 8, 4) and kept.classes == ["cat", "dog"]
+    assert again.held_out == [[1, 0.25]] and again.recipe.predicts == "v"
+    assert sample(found, ["dog"], 2, steps=1, rng=rng).shape == (2, 3, 8, 4)
+    assert "['cat', 'dog']" in repr(found) and "1 of 1 steps" in repr(run)
+    with pytest.raises(ValueError, match="expected .* with H and W divisible by 8"):
+        Run.of_pictures(images, ["cat"], channels=[8] * 4, seed=0)

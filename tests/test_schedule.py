@@ -176,10 +176,20 @@ def test_a_schedule_that_leaves_signal_says_so():
         Schedule(np.linspace(1e-4, 0.02, 50))
 
 
-def test_the_warning_points_at_the_line_that_made_the_schedule():
+@pytest.mark.parametrize("make", [
+    lambda: Schedule([0.1]),
+    lambda: quadratic(100),
+    lambda: named("quadratic", 100),
+])  # fmt: skip
+def test_the_warning_points_at_the_line_that_made_the_schedule(make):
     with pytest.warns(UserWarning) as caught:
-        Schedule([0.1])
+        make()
     assert caught[0].filename == __file__
+    assert caught[0].lineno == make.__code__.co_firstlineno
+
+
+def test_a_schedule_is_shown_in_one_line():
+    assert repr(linear(100)) == ("Schedule(T=100, beta 0.001..0.2, alpha_bar[T]=2e-05)")
 
 
 def test_tables_cannot_be_written_to():

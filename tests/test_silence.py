@@ -425,7 +425,7 @@ def test_a_backward_pass_needs_a_forward_pass(rng):
 
 
 def test_networks_refuse_odd_features_float16_and_contexts_they_cannot_have(rng):
-    for odd in (lambda: UNet(features=5, rng=rng), lambda: MLP(8, 5, rng=rng),
+    for odd in (lambda: UNet(features=5, rng=rng), lambda: MLP(time_size=5, rng=rng),
                 lambda: time_features(np.ones(2), 5)):  # fmt: skip
         with pytest.raises(ValueError, match="is 5, expected an even number"):
             odd()

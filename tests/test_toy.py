@@ -10,10 +10,20 @@ from nanodiff.schedule import linear
 from nanodiff.train import Recipe, train
 
 
-def test_backward_is_the_derivative(rng):
-    xt, t = rng.standard_normal((5, 2)), np.array([1, 5, 9, 20, 100])
-    mlp = toy.MLP(width=16, rng=rng)
-    assert gradcheck(mlp, xt, t, rng=rng) == ["x0", *mlp.named_params()]
+@pytest.mark.parametrize("features, C", [(2, 0), (1, 0), (5, 3)])
+def test_backward_is_the_derivative(rng, features, C):
+    xt, t = rng.standard_normal((5, features)), np.array([1, 5, 9, 20, 100])
+    context = rng.standard_normal((5, C)) if C else None
+    mlp = toy.MLP(features, C, width=16, rng=rng)
+    found = gradcheck(mlp, xt, t, context, rng=rng)
+    assert found == ["x0", "x1"][: 1 + (C > 0)] + [*mlp.named_params()]
+
+
+def test_no_context_is_a_context_of_zeros(rng):
+    mlp, xt = toy.MLP(3, 4, rng=rng), rng.standard_normal((2, 3)).astype(np.float32)
+    mlp.l4.w[...] = 1
+    np.testing.assert_array_equal(mlp(xt, 7), mlp(xt, 7, np.zeros((2, 4))))
+    assert (mlp(xt, 7) != mlp(xt, 7, np.ones((2, 4)))).any()
 
 
 @pytest.mark.slow
@@ -47,7 +57,14 @@ def test_points_lie_where_they_should(name, rng):
 
 
 def test_bad_input_is_named(rng):
-    with pytest.raises(ValueError, match="context is given, expected None"):
-        toy.MLP(rng=rng)(np.zeros((1, 2), np.float32), 1, np.zeros((1, 3)))
+    xt = np.zeros((1, 2), np.float32)
+    with pytest.raises(ValueError, match="context has shape .*, expected None"):
+        toy.MLP(rng=rng)(xt, 1, np.zeros((1, 3)))
+    with pytest.raises(
+        ValueError, match=r"context has shape \(1, 3\), expected \(1, 4"
+    ):
+        toy.MLP(context_features=4, rng=rng)(xt, 1, np.zeros((1, 3)))
+    with pytest.raises(ValueError, match=r"xt has shape \(1, 2\), expected \(N, 5\)"):
+        toy.MLP(5, rng=rng)(xt, 1)
     with pytest.raises(ValueError, match="name is 'swirl', expected one of"):
         toy.points("swirl", 3, rng)

@@ -6,9 +6,9 @@ import pytest
 from nanodiff import checkpoint
 from nanodiff.optim import EMA, OPTIMIZERS, Adam, Muon
 from nanodiff.prediction import KINDS, split, target
-from nanodiff.schedule import linear
+from nanodiff.schedule import linear, q_sample
 from nanodiff.self_conditioning import WithFirstGuess
-from nanodiff.train import Recipe, train
+from nanodiff.train import Recipe, loss_of, train
 from nanodiff.unet import UNet
 
 
@@ -241,10 +241,61 @@ def test_bad_input_is_named():
     x0, context = images(4)
     parts = run()
     recipe, model = Recipe(focus=(0.5, 1, 51)), parts["model"]
+    spare = {"optimizer": 0, "ema": 0, "rng": np.random.default_rng(0)}
     with pytest.raises(ValueError, match=r"focus is .*, expected times in 1\.\.50"):
-        next(train(model, linear(50), x0, context, recipe, optimizer=0, ema=0, rng=0))
+        next(train(model, linear(50), x0, context, recipe, **spare))
     with pytest.raises(ValueError, match="context has 3 rows, expected 4"):
         next(train(parts.pop("model"), linear(50), x0, context[:3], Recipe(), **parts))
+
+
+@pytest.mark.parametrize("change, words", [
+    (lambda x: (x + 1) / 2, "images go from .*, expected about -1..1: pix"),
+    (lambda x: (x + 1) * 127.5, "images go from .*, expected about -1..1"),
+    (lambda x: np.where(x > 0, np.nan, x), "images has .* that are NaN or infinite"),
+    (lambda x: x.astype(np.float64), "images has dtype float64, expected"),
+    (lambda x: x[:0], r"images has shape \(0, 1, 4, 4\), expected \(n, "),
+    (lambda x: [*x, x[0, 0]], "(?s)images is .*, expected an array"),
+])  # fmt: skip
+def test_data_that_cannot_be_learned_are_named_before_a_step(change, words):
+    x0, context = images(4)
+    x0[0, 0, 0, :2] = -1, 1
+    parts = run()
+    model = parts.pop("model")
+    next(train(model, linear(50), x0, context, Recipe(), **parts))
+    with pytest.raises(ValueError, match=words):
+        next(train(model, linear(50), change(x0), context, Recipe(), **parts))
+
+
+def test_contexts_that_are_none_and_an_rng_that_is_none_are_named():
+    x0, context = images(4)
+    parts = run()
+    model, labels = parts.pop("model"), np.arange(4)
+    for given, words in (
+        (labels, r"context has shape \(4,\), expected \(4, features\): labels\? see"),
+        (context * np.nan, "context has .* values that are NaN or infinite"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            next(train(model, linear(50), x0, given, Recipe(), **parts))
+    with pytest.raises(ValueError, match="rng is 0, expected a Generator"):
+        next(train(model, linear(50), x0, context, Recipe(), **parts | {"rng": 0}))
+
+
+def test_the_loss_of_images_is_its_formula_in_parts_of_any_size(rng):
+    schedule, x0 = linear(30), rng.standard_normal((7, 1, 2, 2)).astype(np.float32)
+
+    def model(xt, t, context):
+        return 0.5 * xt
+
+    found = loss_of(model, schedule, x0, None, "v", np.random.default_rng(1), batch=7)
+    draws = np.random.default_rng(1)
+    t, eps = draws.integers(1, 31, size=7), draws.standard_normal(x0.shape)
+    eps = eps.astype(np.float32)
+    v = target(schedule, x0, t, eps, "v")
+    want = np.mean((0.5 * q_sample(schedule, x0, t, eps) - v) ** 2)
+    assert found == pytest.approx(want, rel=1e-6)
+    parts = [loss_of(model, schedule, x0, None, "v", np.random.default_rng(1), batch=b)
+             for b in (2, 3)]  # fmt: skip
+    assert all(0.3 * want < part < 3 * want for part in parts)
 
 
 def test_it_overfits_one_image():

@@ -27,7 +27,7 @@ SMALL = {"channels": (4, 8), "features": 8, "groups": 2, "context_features": 3}
 def small(predicts, seed=0):
     """A network that says eps, and the same one saying what it was trained to say."""
     rng, schedule = np.random.default_rng(seed), linear(100)
-    model = trained.EpsUNet(schedule, predicts, **SMALL).cast(np.float64)
+    model = trained.Eps(UNet(**SMALL, rng=rng), schedule, predicts).cast(np.float64)
     for w in model.named_params().values():
         w[...] = rng.standard_normal(w.shape) * 0.3
     plain = UNet(**SMALL, rng=rng).cast(np.float64).load(model.named_params())
@@ -136,7 +136,7 @@ def test_what_cannot_be_stored_or_built_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"params\['w'\] has 70000.0, beyond float16"):
         trained.write(tmp_path / "file.npz", {"w": np.array([7e4])}, {})
     assert not list(tmp_path.iterdir())
-    missing = r"about has no \['recipe', 'schedule', 'unet'\]"
+    missing = r"about has no \['network', 'recipe', 'schedule', 'settings'\]"
     with pytest.raises(ValueError, match=missing):
         trained.build({}, {"T": 100})
 

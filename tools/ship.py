@@ -13,6 +13,12 @@ import time
 from nanodiff import checkpoint, trained
 
 
+def settings(found):
+    """Of the U-Net in a checkpoint."""
+    *_, settings, _ = trained.settings(found.config)
+    return settings
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
@@ -26,19 +32,20 @@ def main():
     args = parser.parse_args()
     every = [checkpoint.load(path) for path in args.checkpoint]
     found = every[-1]
-    if any(one.config["unet"] != found.config["unet"] for one in every):
+    if any(settings(one) != settings(found) for one in every):
         parser.error("the checkpoints are of different networks")
     C = {"mnist": 1, "sprites": 3}[args.name]
     for path, one in zip(args.checkpoint, every, strict=True):
         steps = one.config["recipe"]["steps"]
-        channels = one.config["unet"]["image_channels"]
+        channels = settings(one)["image_channels"]
         if (one.step, channels) != (steps, C):
             parser.error(
                 f"{path} is after step {one.step} of {steps} and has {channels} "
                 f"channels, expected a finished run and {C}"
             )
-    kept = "T", "schedule", "schedule_parameters", "unet", "recipe"
+    kept = "T", "schedule", "schedule_parameters", "recipe"
     about = {key: found.config[key] for key in kept if key in found.config}
+    about |= {"network": "UNet", "settings": settings(found)}
     about |= {key: vars(args)[key] for key in ("command", "seed", "seconds", "score")}
     about["date"] = time.strftime("%Y-%m-%d")
     path = trained.FOLDER / f"trained_{args.name}.npz"

@@ -1,0 +1,134 @@
+"""Pictures of the classes one asks for, from a trained network, in one call.
+
+It joins what the ideas keep apart: a context for each picture, guidance, noise, a
+sampler.
+
+Shapes: contexts (N, features); images (N, C, H, W), or whatever the network makes.
+"""
+
+import numpy as np
+
+from nanodiff import check, ddim, ddpm
+from nanodiff.guidance import guide
+from nanodiff.progress import progress
+from nanodiff.respace import respace
+
+SAMPLERS = ("ddim", "ddpm")
+
+
+def sample(
+    found, classes=None, n=1, w=0.0, steps=50, *, rng, sampler="ddim", eta=0.0,
+    shape=None,
+):  # fmt: skip
+    """Return n pictures of each class, (classes x n, C, H, W), class after class.
+
+    found: a `Pretrained`, of `pretrained` or `Run.trained`. classes: a list of names,
+    labels or mixtures such as "star+circle"; None: all classes, or no context if there
+    are none. w: weight of guidance, see `guide`. steps: calls of the network, at most
+    T. rng: a `np.random.Generator`. sampler, eta: see `draw`. shape: (C, H, W), for a
+    checkpoint that does not know it. Raises ValueError for a class that there is not,
+    and as `draw` does.
+
+    >>> from nanodiff.trained import pretrained
+    >>> rng = np.random.default_rng(0)
+    >>> sample(pretrained("mnist"), ["3", "3+8"], n=2, steps=2, rng=rng).shape
+    (4, 1, 28, 28)
+    """
+    n, context = check.integer("n", n, 1), contexts(found, classes)
+    rows = n if context is None else np.repeat(context, n, axis=0)
+    made = []
+    for part in [n] if context is None else np.array_split(rows, -(-len(rows) // 100)):
+        *_, (_, xt) = draw(
+            found, part, w, steps, rng=rng, sampler=sampler, eta=eta, shape=shape
+        )
+        made.append(xt)
+    return np.concatenate(made)
+
+
+def draw(found, context, w=0.0, steps=50, *, rng, sampler="ddim", eta=0.0, shape=None):
+    """Return an iterator over (t, xt), with a progress bar: the frames of a film.
+
+    context: (N, features), or the number of pictures N for a network without. sampler:
+    "ddim", or "ddpm" with beta_tilde; eta: noise added back by DDIM, 0..1. The others:
+    see `sample`. Raises ValueError, at once, for what does not fit.
+    """
+    _checked(found)
+    check.generator("rng", rng)
+    check.choice("sampler", sampler, SAMPLERS)
+    eta, w = check.number("eta", eta, 0, 1), check.number("w", w)
+    if sampler == "ddpm" and eta:
+        raise ValueError(f"eta is {eta}, expected 0: ddpm has none, it is DDIM's")
+    shape = found.shape if shape is None else shape
+    if shape is None:
+        raise ValueError("shape is None, expected (C, H, W): found does not know it")
+    shape = tuple(check.integers("shape", shape, 1).tolist())
+    model, noise, clip = found.model, found.schedule, 1.0 if len(shape) == 3 else None
+    context = check.as_array("context", context, "an array, or how many pictures")
+    if context.ndim:
+        N, model = len(context), guide(model, context, w)
+    else:
+        N = check.integer("context", context, 1)
+        if w:
+            raise ValueError(f"w is {w}, expected 0 for a network without a context")
+    xT = rng.standard_normal((N, *shape)).astype(np.float32)
+    if sampler == "ddpm":
+        model, noise = respace(model, noise, steps)
+        loop = ddpm.sample(model, noise, xT, rng, clip=clip)
+    else:
+        loop = ddim.sample(model, noise, xT, steps, eta, rng, clip)
+    return _with_bar(loop, sampler, steps)
+
+
+def _with_bar(loop, name, steps):
+    total = np.size(steps) - 1 or steps
+    bar = progress(loop, "compiling kernels", total, leave=False)
+    for t, xt in bar:
+        bar.set_description(name, refresh=False)
+        yield t, xt
+
+
+def contexts(found, classes=None):
+    """Return a context for each class, (classes, features), or None if there are none.
+
+    A mixture such as "star+circle" is the mean of its parts.
+
+    >>> from nanodiff.trained import pretrained
+    >>> contexts(pretrained("sprites"), ["hero", 0, "hero+food"]).tolist()
+    [[1.0, 0.0, 0.0, 0.0, 0.0], [1.0, 0.0, 0.0, 0.0, 0.0], [0.5, 0.0, 0.5, 0.0, 0.0]]
+    """
+    known = list(_checked(found).classes)
+    if not known:
+        if classes is not None:
+            check.refuse("classes", classes, "None: there are none")
+        return None
+    if classes is None:
+        classes = known
+    if isinstance(classes, str):
+        check.refuse("classes", classes, f"a list, as [{classes!r}]")
+    several = isinstance(classes, list | tuple) or getattr(classes, "ndim", 0) == 1
+    if not several or not len(classes):
+        check.refuse("classes", classes, "a list of names")
+    one = np.eye(len(known), dtype=np.float32)
+    return np.stack([
+        np.mean([one[_label(known, name)] for name in _parts(known, mixture)], axis=0)
+        for mixture in classes
+    ])  # fmt: skip
+
+
+def _checked(found):
+    return check.thing("found", found, "a Pretrained", "model", "schedule", "classes")
+
+
+def _parts(known, mixture):
+    whole = not isinstance(mixture, str) or mixture in known
+    return [mixture] if whole else [part.strip() for part in mixture.split("+")]
+
+
+def _label(known, name):
+    """The place of a class, given by its name, or by its label as an integer."""
+    if isinstance(name, str) and name in known:
+        return known.index(name)
+    number = isinstance(name, int | np.integer) and not isinstance(name, bool)
+    if number and 0 <= name < len(known):
+        return int(name)
+    raise ValueError(f"classes has {name!r}, expected one of {known}")

@@ -1,0 +1,54 @@
+"""Figures for a notebook, and the files that are made of them."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from nanodiff import viz
+from nanodiff.schedule import cosine, linear, zero_terminal
+
+
+@pytest.mark.parametrize("C", [1, 3])
+def test_what_is_shown_is_the_sheet(rng, C):
+    images = rng.uniform(-1, 1, (6, C, 4, 4)).astype(np.float32)
+    figure = viz.show(images, columns=3, titles=["up", "down"])
+    (axes,) = figure.axes
+    shown = axes.images[0].get_array()
+    np.testing.assert_array_equal(shown, viz.sheet(images, 3, scale=1))
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["up", "down"]
+
+
+@pytest.mark.parametrize("n, columns", [(1, 1), (6, 3), (7, 7), (16, 4)])
+def test_without_columns_a_sheet_is_nearly_square(n, columns):
+    picture = viz.show(np.zeros((n, 1, 4, 4))).axes[0].images[0].get_array()
+    assert picture.shape == (n // columns * 6, columns * 6)
+
+
+def test_a_loss_has_its_steps_their_mean_and_what_was_held_out():
+    (axes,) = viz.loss(np.arange(1.0, 251), [(100, 3.0), (250, 2.0)]).axes
+    batch, smooth, held_out = (line.get_ydata() for line in axes.lines)
+    assert list(batch) == list(range(1, 251)) and list(held_out) == [3.0, 2.0]
+    assert smooth[0] == 1 and smooth[249] == np.mean(np.arange(151, 251))
+
+
+def test_schedules_are_drawn_where_their_logarithm_exists():
+    named = {"linear": linear(50), "cosine": cosine(80),
+             "to zero": zero_terminal(linear(50))}  # fmt: skip
+    left, right = viz.schedules(named).axes
+    for line, log, (name, schedule) in zip(
+        left.lines, right.lines, named.items(), strict=True
+    ):
+        np.testing.assert_array_equal(line.get_ydata(), schedule.alpha_bar)
+        assert line.get_label() == name and np.isfinite(log.get_ydata()).all()
+        np.testing.assert_allclose(10 ** log.get_ydata()[0], schedule.snr[1])
+
+
+def test_files_are_written_and_nothing_beside_them(tmp_path, rng):
+    images = rng.uniform(-1, 1, (4, 3, 8, 8))
+    viz.save_loss(tmp_path / "loss.png", [1.0, 0.5], [(2, 0.7)])
+    viz.save_sheet(tmp_path / "sheet.png", images, 2)
+    viz.save_film(tmp_path / "film.gif", [images, images / 2], 2)
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == ["film.gif", "loss.png", "sheet.png"]
+    with Image.open(tmp_path / "film.gif") as film:
+        assert film.n_frames == 2 and film.size == (20, 20)
