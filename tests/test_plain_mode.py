@@ -1,0 +1,60 @@
+"""Without Numba everything works, only slower: the digits and every example."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nanodiff import data, ddim, engine, layers, plain, trained
+from nanodiff.guidance import guide
+
+ROOT = Path(__file__).parent.parent
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+
+
+@pytest.fixture(scope="module")
+def without_numba(tmp_path_factory):
+    """The environment of a Python that finds no Numba."""
+    folder = tmp_path_factory.mktemp("hidden")
+    hide = 'import sys\nsys.modules["numba"] = None\n'
+    (folder / "sitecustomize.py").write_text(hide)
+    return os.environ | {"PYTHONPATH": f"{folder}{os.pathsep}{ROOT}"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_an_example_runs_without_numba(path, without_numba, tmp_path):
+    text = path.read_text(encoding="utf-8")
+    command = [sys.executable, path, *(["--quick"] if '"--quick"' in text else [])]
+    if '"--out"' in text:
+        out = "made.png" if 'suffix != ".png"' in text else "made"
+        command += ["--out", tmp_path / out]
+    found = subprocess.run(
+        command, cwd=ROOT, env=without_numba, capture_output=True, text=True,
+        timeout=600,
+    )  # fmt: skip
+    assert found.returncode == 0, found.stderr
+    assert found.stderr.count("pip install numba") == 1
+    assert found.stdout and bool(list(tmp_path.iterdir())) == ('"--out"' in text)
+
+
+@pytest.mark.skipif(engine.PLAIN, reason="there is nothing to compare with")
+def test_the_digits_of_the_package_are_the_same_to_rounding(monkeypatch):
+    found, digits = trained.pretrained("mnist"), data.one_hot([2, 0, 2, 6])
+    rng = np.random.default_rng(0)
+    xT = rng.standard_normal((4, 1, 28, 28)).astype(np.float32)
+
+    def made():
+        model = guide(found.model, digits, w=1)
+        *_, (_, x0) = ddim.sample(model, found.schedule, xT, 8, clip=1.0)
+        return x0
+
+    fast = made()
+    monkeypatch.setattr(layers, "functions", plain)
+    slow = made()
+    print(np.abs(slow - fast).max())
+    assert slow.dtype == np.float32
+    np.testing.assert_allclose(slow, fast, rtol=0, atol=1e-3)
