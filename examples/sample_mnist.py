@@ -11,6 +11,7 @@ import argparse
 from pathlib import Path
 
 import numpy as np
+from limits import count, seed, share, weight
 from tqdm import tqdm
 
 from nanodiff import data, ddim, ddpm, trained, viz
@@ -27,12 +28,12 @@ def options():
     add("--model", default="mnist", help="mnist, or a checkpoint of train_mnist.py")
     add("--out", type=Path, default=Path("digits.png"), help="the picture to write")
     add("--digits", default="0123456789", help="a column for each, or 3,3+8,8")
-    add("--rows", type=int, default=4, help="samples of each digit")
+    add("--rows", type=count, default=4, help="samples of each digit")
     add("--sampler", choices=("ddim", "ddpm"), default="ddim", help="which one")
-    add("--steps", type=int, help="network calls (default: 50 or T; DDPM: T)")
-    add("--eta", type=float, default=0.0, help="noise added back, 0..1 (DDIM only)")
-    add("--w", type=float, default=0.0, help="weight of guidance; try 1")
-    add("--seed", type=int, default=0, help="of the noise")
+    add("--steps", type=count, help="network calls (default: 50 or T; DDPM: T)")
+    add("--eta", type=share, default=0.0, help="noise added back, 0..1 (DDIM only)")
+    add("--w", type=weight, default=0.0, help="weight of guidance; try 1")
+    add("--seed", type=seed, default=0, help="of the noise")
     add("--quick", action="store_true", help="one row, two steps: it draws mush")
     args = parser.parse_args()
     if args.quick:
