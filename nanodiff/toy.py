@@ -8,6 +8,7 @@ Shapes: points x0, xt (N, 2), of about unit size; t an int or (N,).
 
 import numpy as np
 
+from nanodiff.engine import turn
 from nanodiff.layers import Layer, Linear, SiLU
 from nanodiff.unet import time_features
 
@@ -77,6 +78,7 @@ class MLP(Layer):
         self.l4 = Linear(width, 2, rng=rng)
         self.l4.w[...] = 0
 
+    @turn
     def forward(self, xt, t, context=None):  # (N, 2), () or (N,) -> (N, 2)
         if context is not None:
             raise ValueError("context is given, expected None: an MLP takes none")
@@ -89,6 +91,7 @@ class MLP(Layer):
         h = self.act3(self.l3(h))
         return self.l4(h)
 
+    @turn
     def backward(self, d_eps):  # (N, 2) -> (N, 2)
         sin, cos = self.cache
         dh = self.act3.backward(self.l4.backward(d_eps))

@@ -191,7 +191,6 @@ def test_eight_threads_get_the_bits_of_one(rng):
     assert numba.get_num_threads() == threads
 
 
-@pytest.mark.skipif(engine.PLAIN, reason="plain NumPy needs no turns")
 def test_an_error_in_a_turn_ends_it():
     with pytest.raises(KeyError), engine.turn:
         raise KeyError

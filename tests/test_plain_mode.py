@@ -70,3 +70,24 @@ def test_the_digits_of_the_package_are_the_same_to_rounding(monkeypatch):
     slow = made()
     assert slow.dtype == np.float32
     np.testing.assert_allclose(slow, fast, rtol=0, atol=1e-4)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_plain_networks_may_be_used_before_and_after_a_fork():
+    code = """
+import os, numpy as np
+from nanodiff.unet import UNet
+unet = UNet(channels=(8, 8), rng=np.random.default_rng(0))
+x = np.ones((2, 1, 8, 8), np.float32)
+unet(x, 1)
+if os.fork() == 0:
+    print(unet(x, 1).shape, flush=True)
+    os._exit(0)
+os.wait()
+"""
+    environment = os.environ | {"NANODIFF_PLAIN": "1", "PYTHONPATH": str(ROOT)}
+    found = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True,
+        timeout=60,
+    )  # fmt: skip
+    assert found.stdout.strip() == "(2, 1, 8, 8)", found.stderr
