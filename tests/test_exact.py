@@ -223,14 +223,16 @@ def test_a_gaussian_without_spread_is_a_point():
 
 
 def test_the_empirical_floor_draws_all_times_and_has_the_error_of_a_mean(rng):
-    drawn, schedule, x0 = [], linear(21), np.zeros((2000, 3))
+    calls, schedule, x0 = [], linear(21), np.zeros((500, 3))
 
     def model(xt, t):  # errs by eps alone, which it does not know
-        drawn.extend(t)
+        calls.append((t, xt / np.sqrt(1 - schedule.alpha_bar[t][:, None])))
         return 0 * xt
 
     floor, error = exact.empirical_floor(schedule, model, x0, rng)
-    assert set(drawn) == set(range(1, 22)) and len(drawn) == 2000
-    # the mean of 3 squares of N(0, 1) has variance 2 / 3
-    np.testing.assert_allclose(error, np.sqrt(2 / 3 / 2000), rtol=0.1)
-    assert abs(floor - 1) < 4 * error
+    ((t, eps),) = calls
+    assert set(t) == set(range(1, 22)) and len(t) == 500
+    each = (eps**2).sum(1) / 3
+    np.testing.assert_allclose(floor, each.sum() / 500, rtol=1e-9)
+    variance = ((each - floor) ** 2).sum() / 499
+    np.testing.assert_allclose(error, np.sqrt(variance / 500), rtol=1e-9)
