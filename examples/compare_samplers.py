@@ -16,6 +16,7 @@ import zlib
 from pathlib import Path
 
 import numpy as np
+from limits import count, seed
 
 from nanodiff import data, ddim, ddpm, files, trained, viz
 from nanodiff.evaluate import ScoreCard, in_batches
@@ -41,9 +42,9 @@ def options():
     add("--model", default="mnist", help="mnist, or the path of a checkpoint")
     add("--out", type=Path, default=Path("runs/compare"), help="folder for the results")
     add("--data", help="folder of official MNIST files; None: the subset")
-    add("--n", type=int, default=500, help="digits for each sampler")
-    add("--steps", type=int, nargs="+", default=[5, 10, 20, 50, 100, 200, 1000])
-    add("--seed", type=int, default=0, help="of the noise")
+    add("--n", type=count, default=500, help="digits for each sampler")
+    add("--steps", type=count, nargs="+", default=[5, 10, 20, 50, 100, 200, 1000])
+    add("--seed", type=seed, default=0, help="of the noise")
     add("--quick", action="store_true", help="ten digits in 2 and 3 steps")
     args = parser.parse_args()
     if args.quick:

@@ -12,6 +12,7 @@ import argparse
 from pathlib import Path
 
 import numpy as np
+from limits import whole
 
 from nanodiff import ddim, exact, heun, schedule, viz
 
@@ -28,7 +29,7 @@ def options():
     add(
         "--out", type=Path, default=Path("runs/convergence"), help="folder for the plot"
     )
-    add("--T", type=int, default=1000, help="steps of the schedule")
+    add("--T", type=whole(1000, 100_000), default=1000, help="steps of the schedule")
     add("--quick", action="store_true", help="fewer points")
     return parser.parse_args()
 

@@ -13,6 +13,7 @@ import argparse
 from pathlib import Path
 
 import numpy as np
+from limits import count, seed, steps, weight
 from PIL import Image, ImageDraw
 
 from nanodiff import sample, trained, viz
@@ -29,13 +30,13 @@ def options():
     )
     add = parser.add_argument
     add("--out", type=Path, default=Path("runs/shapes/data"), help="folder to write to")
-    add("--n", type=int, default=600, help="pictures")
-    add("--size", type=int, default=32, help="pixels a side")
-    add("--seed", type=int, default=0, help="of the shapes, and of --judge's noise")
+    add("--n", type=steps, default=600, help="pictures")
+    add("--size", type=count, default=32, help="pixels a side")
+    add("--seed", type=seed, default=0, help="of the shapes, and of --judge's noise")
     add("--judge", metavar="CHECKPOINT", help="draw nothing; read what it makes")
-    add("--w", type=float, default=1.0, help="weight of guidance for --judge")
-    add("--each", type=int, default=25, help="of each class for --judge")
-    add("--steps", type=int, default=50, help="of DDIM for --judge")
+    add("--w", type=weight, default=1.0, help="weight of guidance for --judge")
+    add("--each", type=count, default=25, help="of each class for --judge")
+    add("--steps", type=count, default=50, help="of DDIM for --judge")
     args = parser.parse_args()
     for name in ("n", "size", "each", "steps"):
         if getattr(args, name) < 1:

@@ -13,6 +13,7 @@ import argparse
 from pathlib import Path
 
 import numpy as np
+from limits import count, seed
 
 from nanodiff import data, ddim, trained, viz
 from nanodiff.guidance import guide
@@ -28,9 +29,9 @@ def options():
     add = parser.add_argument
     add("--model", default="mnist", help="mnist, or the path of a checkpoint")
     add("--out", type=Path, default=Path("runs/latents"), help="folder for the results")
-    add("--steps", type=int, nargs="+", default=[5, 10, 20, 50, 100, 200])
-    add("--stops", type=int, default=11, help="pictures along an arc")
-    add("--seed", type=int, default=0, help="of the noise")
+    add("--steps", type=count, nargs="+", default=[5, 10, 20, 50, 100, 200])
+    add("--stops", type=count, default=11, help="pictures along an arc")
+    add("--seed", type=seed, default=0, help="of the noise")
     add("--quick", action="store_true", help="2 and 4 steps, three stops")
     args = parser.parse_args()
     if args.quick:

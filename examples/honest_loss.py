@@ -1,7 +1,7 @@
 """What is the least possible loss on MNIST, and how many bits does a digit cost?
 
 python examples/honest_loss.py             about four minutes
-python examples/honest_loss.py --quick     a few digits, a few seconds
+python examples/honest_loss.py --quick     two digits, a few seconds
 
 For a finite set of digits the best predictor of the noise is known, so the loss has a
 floor: about 0.001 for 500 digits, and less for a network that is told which digit it
@@ -13,6 +13,7 @@ by term, in bits a pixel with its standard error.
 import argparse
 
 import numpy as np
+from limits import seed, whole
 
 from nanodiff import data, exact, likelihood, trained
 from nanodiff.guidance import guide
@@ -26,12 +27,12 @@ def options():
     )
     add = parser.add_argument
     add("--model", default="mnist", help="mnist, or a checkpoint of train_mnist.py")
-    add("--n", type=int, default=200, help="test digits whose bits are counted")
-    add("--seed", type=int, default=0, help="of times and noise")
-    add("--quick", action="store_true", help="eight digits: wide errors")
+    add("--n", type=whole(2, 10_000), default=200, help="test digits to count bits of")
+    add("--seed", type=seed, default=0, help="of times and noise")
+    add("--quick", action="store_true", help="two digits: wide errors")
     args = parser.parse_args()
     if args.quick:
-        args.n = 8
+        args.n = 2
     return args
 
 

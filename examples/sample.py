@@ -12,6 +12,7 @@ import argparse
 from pathlib import Path
 
 import numpy as np
+from limits import count, seed, share, weight
 
 from nanodiff import trained, viz
 from nanodiff.sampling import SAMPLERS, contexts, sample
@@ -27,22 +28,20 @@ def options():
     add("--out", type=Path, default=Path("samples.png"), help="the picture to write")
     add("--classes", help="a column for each: names or numbers, mixed by +, such as "
         "circle,star+circle; None: all")  # fmt: skip
-    add("--rows", type=int, default=4, help="samples of each class")
+    add("--rows", type=count, default=4, help="samples of each class")
     add("--sampler", choices=SAMPLERS, default="ddim", help="which one")
-    add("--steps", type=int, help="network calls; None: 50 or T, with ddpm T")
-    add("--eta", type=float, default=0.0, help="noise added back, 0..1 (ddim only)")
-    add("--w", type=float, default=0.0, help="weight of guidance; try 1")
-    add("--shape", type=int, nargs=3, metavar=("C", "H", "W"), help="of a picture, for "
-        "a checkpoint that does not know it")  # fmt: skip
-    add("--seed", type=int, default=0, help="of the noise")
+    add("--steps", type=count, help="network calls; None: 50 or T, with ddpm T")
+    add("--eta", type=share, default=0.0, help="noise added back, 0..1 (ddim only)")
+    add("--w", type=weight, default=0.0, help="weight of guidance; try 1")
+    add("--shape", type=count, nargs=3, metavar=("C", "H", "W"), help="of a picture, "
+        "for a checkpoint that does not know it")  # fmt: skip
+    add("--seed", type=seed, default=0, help="of the noise")
     add("--quick", action="store_true", help="one row, two steps: it draws mush")
     args = parser.parse_args()
     if args.quick:
         args.rows, args.steps = 1, 2
     if args.out.suffix != ".png":
         parser.error(f"--out is {str(args.out)!r}, expected a name that ends in .png")
-    if args.rows < 1:
-        parser.error(f"--rows is {args.rows}, expected at least 1")
     return parser, args
 
 

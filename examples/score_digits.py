@@ -15,6 +15,7 @@ import argparse
 import time
 
 import numpy as np
+from limits import count, seed, weight, whole
 
 from nanodiff import data, ddim, trained
 from nanodiff.evaluate import ScoreCard, in_batches
@@ -30,12 +31,12 @@ def options():
     add = parser.add_argument
     add("--model", default="mnist", help="mnist, or the path of a checkpoint")
     add("--data", help="folder of official MNIST files; None: the subset")
-    add("--n", type=int, default=1000, help="digits for each weight")
-    add("--steps", type=int, default=50, help="of DDIM")
-    add("--w", type=float, nargs="+", default=[0, 0.5, 1, 2, 4], help="of guidance")
+    add("--n", type=whole(2, 10_000), default=1000, help="digits for each weight")
+    add("--steps", type=count, default=50, help="of DDIM")
+    add("--w", type=weight, nargs="+", default=[0, 0.5, 1, 2, 4], help="of guidance")
     add("--without-guess", action="store_true", help="do not show the network its "
         "last guess, though it was trained to look at it")  # fmt: skip
-    add("--seed", type=int, default=0, help="of the test digits drawn, and the noise")
+    add("--seed", type=seed, default=0, help="of the test digits drawn, and the noise")
     add("--quick", action="store_true", help="eight digits, two steps, two weights")
     args = parser.parse_args()
     if args.quick:

@@ -12,6 +12,7 @@ import argparse
 from pathlib import Path
 
 import numpy as np
+from limits import seed, steps
 
 from nanodiff import ddpm, exact, schedule, toy, viz
 from nanodiff.optim import EMA, Adam
@@ -26,8 +27,8 @@ def options():
     )
     add = parser.add_argument
     add("--out", type=Path, default=Path("runs/toy"), help="folder for the results")
-    add("--steps", type=int, default=4000, help="training steps for each set")
-    add("--seed", type=int, default=0, help="of data, weights, noise and samples")
+    add("--steps", type=steps, default=4000, help="training steps for each set")
+    add("--seed", type=seed, default=0, help="of data, weights, noise and samples")
     add("--quick", action="store_true", help="a tiny run that only shows the way")
     args = parser.parse_args()
     if args.quick:

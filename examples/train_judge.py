@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from limits import count, rate, seed
 
 from nanodiff import data, trained, viz
 from nanodiff.engine import turn
@@ -28,10 +29,10 @@ def options():
     add = parser.add_argument
     add("--out", type=Path, default=Path("runs/judge"), help="folder for the result")
     add("--data", type=Path, help="official MNIST files; None: the subset")
-    add("--epochs", type=int, default=6, help="times through the training set")
-    add("--batch", type=int, default=128, help="images a step")
-    add("--lr", type=float, default=3e-3, help="peak learning rate")
-    add("--seed", type=int, default=0, help="of weights, batches and shifts")
+    add("--epochs", type=count, default=6, help="times through the training set")
+    add("--batch", type=count, default=128, help="images a step")
+    add("--lr", type=rate, default=3e-3, help="peak learning rate")
+    add("--seed", type=seed, default=0, help="of weights, batches and shifts")
     add("--quick", action="store_true", help="a few steps that only show the way")
     args = parser.parse_args()
     for name in ("epochs", "batch"):

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from limits import count, number, rate, seed, steps
 
 from nanodiff import data, sampling, trained, viz
 from nanodiff.optim import OPTIMIZERS, learning_rate
@@ -28,26 +29,26 @@ def options():
     )
     add = parser.add_argument
     add("--out", type=Path, default=Path("runs/mnist"), help="folder for the results")
-    add("--steps", type=int, default=2200, help="training steps")
-    add("--batch", type=int, default=32, help="images a step")
+    add("--steps", type=steps, default=2200, help="training steps")
+    add("--batch", type=count, default=32, help="images a step")
     add("--optimizer", choices=OPTIMIZERS, default="muon", help="moves the weights")
-    add("--lr", type=float, default=2e-3, help="peak learning rate")
-    add("--T", type=int, default=500, help="steps of noise")
+    add("--lr", type=rate, default=2e-3, help="peak learning rate")
+    add("--T", type=count, default=500, help="steps of noise")
     add("--schedule", nargs="+", default=["linear"], metavar="WORD",
         help=f"of the noise: one of {', '.join(NAMED)}, and its parameters, such as "
         "cosine offset=0.02 or sigmoid start=-2 end=4")  # fmt: skip
-    add("--channels", type=int, nargs="+", default=[32, 64, 64], help="of each level")
-    add("--middle", type=int, help="blocks at the coarsest level; with --start, at "
+    add("--channels", type=count, nargs="+", default=[32, 64, 64], help="of each level")
+    add("--middle", type=count, help="blocks at the coarsest level; with --start, at "
         "least as many as it has; None: 1, or as many")  # fmt: skip
     add("--self-condition", action="store_true", help="half of the time, show the "
         "network its own guess")  # fmt: skip
     add("--predicts", choices=KINDS, default="v", help="what the network learns to say")
-    add("--focus", type=float, nargs=3, metavar=("SHARE", "FIRST", "LAST"),
+    add("--focus", type=number(0, 10_000), nargs=3, metavar=("SHARE", "FIRST", "LAST"),
         help="draw so many of the times from FIRST..LAST")  # fmt: skip
     add("--start", help="mnist, or the path of a checkpoint: go on with its weights, "
         "T, schedule and channels, as a new run")  # fmt: skip
-    add("--seed", type=int, default=0, help="of weights, batches and noise")
-    add("--every", type=int, default=1000, help="steps from sheet to sheet")
+    add("--seed", type=seed, default=0, help="of weights, batches and noise")
+    add("--every", type=steps, default=1000, help="steps from sheet to sheet")
     add("--data", help="folder of official MNIST files; None: 10,000 digits")
     add("--resume", action="store_true", help="go on in OUT, as it was begun and with "
         "the same --data; more --steps train it longer")  # fmt: skip
@@ -60,7 +61,7 @@ def options():
             parser.error(f"--{name} is that of the run that --start goes on from")
     args.given = given(parser)
     if args.quick:
-        quick = {"steps": 8, "batch": 8, "T": 25, "every": 4}
+        quick = {"steps": 8, "batch": 8, "T": 25, "every": 4, "channels": [8, 16, 16]}
         vars(args).update(quick)
         args.given |= quick
     try:

@@ -18,6 +18,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from limits import count, rate, seed, share, steps, weight
 
 from nanodiff import data, viz
 from nanodiff.optim import learning_rate
@@ -34,19 +35,19 @@ def options():
     add = parser.add_argument
     add("folder", type=Path, help="of pictures, or an .npz or .npy of them")
     add("--out", type=Path, default=Path("runs/mine"), help="folder for the results")
-    add("--size", type=int, help="pixels a side; None: of the pictures, at most 32")
+    add("--size", type=count, help="pixels a side; None: of the pictures, at most 32")
     add("--channels", type=int, choices=(1, 3), help="None: 1 if all are grey")
     add("--flips", action="store_true", help="learn the mirrored pictures, too")
-    add("--steps", type=int, help="training steps; None: by the number of pictures")
-    add("--batch", type=int, default=16, help="pictures a step")
-    add("--lr", type=float, default=2e-3, help="peak learning rate")
-    add("--levels", type=int, nargs="+", help="channels of each level of the network; "
+    add("--steps", type=steps, help="training steps; None: by the number of pictures")
+    add("--batch", type=count, default=16, help="pictures a step")
+    add("--lr", type=rate, default=2e-3, help="peak learning rate")
+    add("--levels", type=count, nargs="+", help="channels of each level of the network; "
         "None: by the size")  # fmt: skip
-    add("--held-out", type=float, default=0.1, help="share of pictures not learned")
-    add("--every", type=int, default=1000, help="steps from sheet to sheet")
-    add("--columns", type=int, default=8, help="pictures of each class on the sheet")
-    add("--w", type=float, default=1.0, help="weight of guidance on the sheet")
-    add("--seed", type=int, default=0, help="of weights, batches and noise")
+    add("--held-out", type=share, default=0.1, help="share of pictures not learned")
+    add("--every", type=steps, default=1000, help="steps from sheet to sheet")
+    add("--columns", type=count, default=8, help="pictures of each class on the sheet")
+    add("--w", type=weight, default=1.0, help="weight of guidance on the sheet")
+    add("--seed", type=seed, default=0, help="of weights, batches and noise")
     add("--resume", action="store_true", help="go on in OUT, as it was begun "
         "and with the same pictures; more --steps train it longer")  # fmt: skip
     add("--quick", action="store_true", help="a tiny run that only shows the way")

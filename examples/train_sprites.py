@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from limits import count, seed, steps
 
 from nanodiff import data, sampling, sprites, viz
 from nanodiff.evaluate import confusion
@@ -35,11 +36,11 @@ def options():
     )
     add = parser.add_argument
     add("--out", type=Path, default=Path("runs/sprites"), help="folder for the results")
-    add("--n", type=int, default=20_000, help="sprites to learn from")
-    add("--steps", type=int, default=5000, help="training steps")
-    add("--batch", type=int, default=32, help="images a step")
-    add("--seed", type=int, default=0, help="of sprites, weights and batches")
-    add("--every", type=int, default=2500, help="steps from sheet to sheet")
+    add("--n", type=steps, default=20_000, help="sprites to learn from")
+    add("--steps", type=steps, default=5000, help="training steps")
+    add("--batch", type=count, default=32, help="images a step")
+    add("--seed", type=seed, default=0, help="of sprites, weights and batches")
+    add("--every", type=steps, default=2500, help="steps from sheet to sheet")
     add("--resume", action="store_true", help="go on in OUT, as it was begun and with "
         "the same --n; more --steps train it longer")  # fmt: skip
     add("--quick", action="store_true", help="a tiny run that only shows the way")

@@ -23,19 +23,22 @@ class Turn(contextlib.ContextDecorator):
     One Python thread, since the loops of `fast` use all cores anyhow, and share their
     threads and their memory. One BLAS thread, since the bits of a product depend on
     their number, and since OpenBLAS shares out even small products and its threads then
-    spin on the cores that the loops need: that made a training step 2.3 times slower. A
-    turn within a turn is the same turn. Raises RuntimeError in a process forked from
-    one that had a turn: its threads are lost.
+    spin: that made a training step 2.3 times slower, and `plain` take 3 times the
+    processor's time. A turn within a turn is the same turn. Unless it survives_fork,
+    which only `plain` does, it raises RuntimeError in a process forked from one that
+    had a turn: the threads of the loops are lost.
     """
 
-    def __init__(self):
+    def __init__(self, survives_fork):
         self.lock, self.depth, self.used, self.lost = threading.RLock(), 0, False, False
+        self.survives_fork = survives_fork
         self.blas = ThreadpoolController()
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self._forked)
 
     def _forked(self):
-        self.lock, self.depth, self.lost = threading.RLock(), 0, self.used
+        self.lock, self.depth = threading.RLock(), 0
+        self.lost = self.used and not self.survives_fork
 
     def __enter__(self):
         if self.lost:
@@ -64,13 +67,10 @@ if not PLAIN and importlib.util.find_spec("numba") is None:
         RuntimeWarning,
         stacklevel=2,
     )
+turn = Turn(survives_fork=PLAIN)
 if PLAIN:
     from nanodiff import plain as functions
-
-    def turn(function):
-        return function  # nothing is shared
 else:
     from nanodiff import fast
 
-    turn = Turn()
     functions = SimpleNamespace(**{name: turn(getattr(fast, name)) for name in NAMES})

@@ -18,6 +18,7 @@ Shapes: images (N, 1, 28, 28) in [-1, 1]; logits (N, 10); features (N, 64).
 import numpy as np
 
 from nanodiff import check, data
+from nanodiff.engine import turn
 from nanodiff.layers import Conv2d, Downsample, GroupNorm, Layer, Linear, SiLU
 
 
@@ -42,6 +43,7 @@ class Judge(Layer):
         self.act = SiLU()
         self.read = Linear(64, 10, rng=rng)
 
+    @turn
     def features(self, x):  # (N, 1, 28, 28) -> (N, 64)
         """Return the last hidden layer, from which the class is read."""
         x = check.array("x", x, ("N", 1, 28, 28), self.full.w.dtype)
@@ -50,9 +52,11 @@ class Judge(Layer):
         h = self.norm4(self.pool2(h))
         return self.act(self.full(h.reshape(len(h), -1)))
 
+    @turn
     def forward(self, x):  # (N, 1, 28, 28) -> logits (N, 10)
         return self.read(self.features(x))
 
+    @turn
     def backward(self, dlogits):  # (N, 10) -> (N, 1, 28, 28)
         like = self.read.cache
         dlogits = check.array("dlogits", dlogits, (len(like), 10), like.dtype)

@@ -9,6 +9,7 @@ Shapes: points x0, xt (N, 2), or (N, features), of about unit size; t an int or 
 import numpy as np
 
 from nanodiff import check
+from nanodiff.engine import turn
 from nanodiff.layers import Layer, Linear, SiLU
 from nanodiff.unet import time_features
 
@@ -98,6 +99,7 @@ class MLP(Layer):
     def __repr__(self):
         return f"MLP({', '.join(f'{k}={v}' for k, v in self.config.items())})"
 
+    @turn
     def forward(self, xt, t, context=None):  # (N, features), () or (N,) -> as xt
         size, C = self.config["time_size"], self.config["context_features"]
         xt = check.array("xt", xt, ("N", self.config["features"]), self.l1.w.dtype)
@@ -119,6 +121,7 @@ class MLP(Layer):
         h = self.act3(self.l3(h))
         return self.l4(h)
 
+    @turn
     def backward(self, d_eps):  # (N, features) -> dxt, dcontext or None
         sin, cos, has_context = self.cache
         like = len(sin), self.config["features"]

@@ -11,6 +11,9 @@ Composition only: every formula is in `layers.py`. After Ho, Jain, Abbeel 2020 (
 concatenated, and leaves the finest level before any block, which saves a third of the
 arithmetic.
 
+A sample does not depend on the rest of its batch, to rounding; `docs/reliability.md`
+says for which batch sizes also to the bit.
+
 Shapes: xt, eps_hat (N, C, H, W); t an int or (N,); context (N, features).
 """
 

@@ -209,3 +209,31 @@ def test_bad_input_is_named():
         exact.mixture(schedule, np.zeros((2, 1)), [1.0, -0.5])
     with pytest.raises(ValueError, match="t is 0, expected 1..50"):
         exact.points(schedule, np.zeros((2, 1)))(np.zeros((2, 1)), 0)
+
+
+def test_ddim_takes_fifty_steps_without_noise_unless_told():
+    want = exact.ddim_moments(linear(100), 0.3, 0.5, 50, 0.0)
+    assert exact.ddim_moments(linear(100), 0.3, 0.5) == want
+
+
+def test_a_gaussian_without_spread_is_a_point():
+    schedule, xt = linear(100), np.array([[-1.0], [2.0]])
+    point = exact.points(schedule, np.array([[0.3]]))
+    found = exact.gaussian(schedule, 0.3, 0)(xt, 40)
+    np.testing.assert_allclose(found, point(xt, 40), rtol=1e-12)
+
+
+def test_the_empirical_floor_draws_all_times_and_has_the_error_of_a_mean(rng):
+    calls, schedule, x0 = [], linear(21), np.zeros((500, 3))
+
+    def model(xt, t):  # errs by eps alone, which it does not know
+        calls.append((t, xt / np.sqrt(1 - schedule.alpha_bar[t][:, None])))
+        return 0 * xt
+
+    floor, error = exact.empirical_floor(schedule, model, x0, rng)
+    ((t, eps),) = calls
+    assert set(t) == set(range(1, 22)) and len(t) == 500
+    each = (eps**2).sum(1) / 3
+    np.testing.assert_allclose(floor, each.sum() / 500, rtol=1e-9)
+    variance = ((each - floor) ** 2).sum() / 499
+    np.testing.assert_allclose(error, np.sqrt(variance / 500), rtol=1e-9)

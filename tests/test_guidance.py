@@ -25,6 +25,12 @@ def drawn(seed, n=4):
 
 
 @given(seeds)
+def test_there_is_no_guidance_unless_told(seed):
+    xt, context, t = drawn(seed)
+    assert np.array_equal(guide(network, context)(xt, t), network(xt, t, context))
+
+
+@given(seeds)
 def test_weight_0_is_the_conditional_network(seed):
     xt, context, t = drawn(seed)
     found = guide(network, context, 0)(xt, t)

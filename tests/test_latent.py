@@ -43,6 +43,23 @@ def test_the_angle_from_a_grows_evenly(seed, fraction):
 
 
 @given(seeds, fractions)
+def test_noises_of_any_length_are_mixed_by_the_formula_of_their_angle(seed, fraction):
+    a, b = pair(seed) * np.array([0.5, 7.0]).reshape(2, 1, 1, 1)
+    angle = np.arccos(np.sum(unit(a) * unit(b), axis=1)).reshape(-1, 1, 1)
+    want = np.sin((1 - fraction) * angle) * a + np.sin(fraction * angle) * b
+    np.testing.assert_allclose(slerp(a, b, fraction) * np.sin(angle), want, atol=1e-9)
+
+
+@pytest.mark.parametrize("turn", [0.0, 1e-9, 1e-5])
+def test_where_a_and_b_nearly_agree_the_arc_is_nearly_straight(turn, rng):
+    a = np.array([[1.0, 0.0]])
+    b = np.array([[np.cos(turn), np.sin(turn)]])
+    for fraction in (0, 0.3, 1):
+        want = (1 - fraction) * a + fraction * b
+        np.testing.assert_allclose(slerp(a, b, fraction), want, rtol=0, atol=1e-10)
+
+
+@given(seeds, fractions)
 def test_the_way_back_is_the_same_way(seed, fraction):
     a, b = pair(seed)
     back = slerp(b, a, 1 - fraction)

@@ -1,5 +1,7 @@
 """The bound on the likelihood, against what Gaussian data cost in closed form."""
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -89,6 +91,24 @@ def test_a_bin_costs_its_density_times_its_width_and_far_tails_stay_finite():
     np.testing.assert_allclose(by_bin, density - np.log(2 / 255), atol=1e-3)
     far = likelihood._reconstruction(np.ones((1, 1)), -np.ones((1, 1)), 1e-4, 256)
     assert np.isfinite(far).all()
+
+
+def test_bits_are_the_mean_over_images_with_its_standard_error():
+    found = np.log(2) * np.array([[3.0, 0.0, 6.0, 9.0], [3.0, 6.0, 0.0, 3.0]])
+    x0 = np.zeros((4, 1, 3))  # of three dimensions: 2, 2, 2 and 4 bits each
+    bits, error = likelihood.bits_per_dimension(found, x0)
+    np.testing.assert_allclose((bits, error), (2.5, 1 / np.sqrt(4)), rtol=1e-12)
+
+
+@given(st.integers(1, 254), st.floats(2, 30), st.sampled_from([-1, 1]))
+def test_a_bin_far_out_costs_the_difference_of_two_tails(level, away, side):
+    std, half = 0.05, 1 / 255
+    x0 = np.array([[2 * level / 255 - 1]])
+    cost = likelihood._reconstruction(x0, x0 - side * away * std, std**2, 256)
+    near, far = (
+        math.erfc((away + sign * half / std) / math.sqrt(2)) for sign in (-1, 1)
+    )
+    np.testing.assert_allclose(cost, -math.log((near - far) / 2), rtol=1e-6)
 
 
 def test_the_exact_variance_is_that_of_the_previous_image_given_this_one(rng):

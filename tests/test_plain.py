@@ -135,3 +135,14 @@ def test_every_float_dtype_stays_what_it_is(dtype, rng):
         *plain.group_norm_backward(y, x, scale, scale, *normed[1:], True),
     ]
     assert {r.dtype for r in results} == {np.dtype(dtype)}
+
+
+def test_by_default_the_stride_is_1_and_nothing_is_repeated(rng):
+    x, w = rng.standard_normal((2, 2, 4, 4)), rng.standard_normal((2, 2, 3, 3))
+    b = np.ones(2)
+    for found, want in (
+        (plain.conv2d(x, w, b), plain.conv2d(x, w, b, 1, False)),
+        (plain.conv2d_dx(x, w, (4, 4)), plain.conv2d_dx(x, w, (4, 4), 1, False)),
+        (plain.conv2d_dw(x, x, w)[0], plain.conv2d_dw(x, x, w, 1, False)[0]),
+    ):  # fmt: skip
+        np.testing.assert_array_equal(found, want)

@@ -323,3 +323,9 @@ def test_bad_input_is_named():
             ddim.step(schedule, x, 5, 0, x, 0.5, z)
     with pytest.raises(ValueError, match="variance is 'small', expected"):
         ddpm.step(schedule, x, 5, x, x, variance="small")
+
+
+def test_zeros_are_noise_like_any_other_for_heun():
+    x = np.array([[0.0, 1.0]])
+    *_, (_, x0) = heun.sample(lambda xt, t: 0 * xt, linear(100), x, 1)
+    np.testing.assert_allclose(x0 * np.sqrt(linear(100).alpha_bar[100]), x, atol=1e-12)

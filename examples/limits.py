@@ -1,0 +1,39 @@
+"""Options that have limits: a `type` for argparse, so a bad value ends with the usage.
+
+For the scripts of this folder: add("--rows", type=count).
+"""
+
+import argparse
+
+
+def whole(low, high):
+    """Return a function that reads an integer in low..high."""
+    return _reader(int, "an integer", low, high)
+
+
+def number(low, high):
+    """Return a function that reads a number in low..high; NaN is in no such range."""
+    return _reader(float, "a number", low, high)
+
+
+def _reader(kind, words, low, high):
+    def read(text):
+        try:
+            value = kind(text)
+        except ValueError:
+            value = None
+        if value is None or not low <= value <= high:
+            raise argparse.ArgumentTypeError(
+                f"{text!r}, expected {words} in {low}..{high}"
+            )
+        return value
+
+    return read
+
+
+count = whole(1, 10_000)  # of images, steps of sampling, channels
+steps = whole(1, 10_000_000)  # of training, and images to learn from
+seed = whole(0, 2**63 - 1)
+weight = number(-100, 100)  # of guidance
+share = number(0, 1)
+rate = number(1e-9, 1)  # of learning
