@@ -168,10 +168,11 @@ class Run:
         with _interrupts() as interrupts:
             for step, loss in bar:
                 self.losses.append(loss)
-                bar.set_description("training")
+                bar.set_description("training", refresh=False)
                 speed = (bar.format_dict["rate"] or 0) * self.recipe.batch
                 recent = np.mean(self.losses[-100:])
-                bar.set_postfix_str(f"loss {recent:.4f}, {speed:.0f} images/s")
+                about = f"loss {recent:.4f}, {speed:.0f} images/s"
+                bar.set_postfix_str(about, refresh=False)  # once a step is enough
                 if interrupts:
                     self.save(path)
                     raise SystemExit(f"\nsaved {path}; go on with --resume")

@@ -4,6 +4,7 @@ Images are arrays (n, C, H, W) in [-1, 1], C = 1 or 3. Files are written beside 
 place and then renamed.
 """
 
+import io
 import os
 import tempfile
 from pathlib import Path
@@ -78,6 +79,15 @@ def save_film(path, frames, columns, scale=1, hold=2.0):
     )
 
 
+class Shown(Figure):
+    """A figure that a notebook shows by itself: without pyplot it is asked for this."""
+
+    def _repr_png_(self):
+        file = io.BytesIO()
+        self.savefig(file, dpi=100)
+        return file.getvalue()
+
+
 def show(images, columns=None, scale=3, titles=None):
     """Return a figure with a sheet of images, which a notebook shows by itself.
 
@@ -91,7 +101,7 @@ def show(images, columns=None, scale=3, titles=None):
         columns = min(c for c in range(1, n + 1) if n % c == 0 and c * c >= n)
     picture = sheet(images, columns, scale=1)
     high, wide = np.array(picture.shape[:2]) * scale / 100
-    figure = Figure(figsize=(wide + 0.8 * bool(titles), high), layout="constrained")
+    figure = Shown(figsize=(wide + 0.8 * bool(titles), high), layout="constrained")
     axes = figure.subplots()
     axes.imshow(picture, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
     axes.set(xticks=[], yticks=[])
@@ -109,7 +119,7 @@ def loss(losses, held_out=()):
 
     held_out: pairs (step, loss) of data that were kept out of the training.
     """
-    figure = Figure(figsize=(6, 3.5), layout="constrained")
+    figure = Shown(figsize=(6, 3.5), layout="constrained")
     axes = figure.subplots()
     axes.semilogy(losses, color="0.8", linewidth=0.5, label="a batch")
     smooth = [np.mean(losses[max(0, i - 99) : i + 1]) for i in range(len(losses))]
@@ -129,7 +139,7 @@ def schedules(named):
     >>> len(schedules({"linear": linear(100)}).axes)
     2
     """
-    figure = Figure(figsize=(8, 3.2), layout="constrained")
+    figure = Shown(figsize=(8, 3.2), layout="constrained")
     left, right = figure.subplots(1, 2)
     for name, schedule in named.items():
         u = np.arange(schedule.T + 1) / schedule.T
