@@ -94,6 +94,15 @@ def save_film(path, frames, columns, scale=1, hold=2.0):
     )
 
 
+class _Shown(Figure):
+    """A figure that a notebook shows by itself: without pyplot it is asked for this."""
+
+    def _repr_png_(self):
+        file = io.BytesIO()
+        self.savefig(file, dpi=100)
+        return file.getvalue()
+
+
 def show(images, columns=None, scale=3, titles=None):
     """Return a figure with a sheet of images, which a notebook shows by itself.
 
@@ -113,7 +122,7 @@ def show(images, columns=None, scale=3, titles=None):
             check.text("titles", title) for title in _some("titles", titles, rows)
         ]
     high, wide = np.array(picture.shape[:2]) * scale / 100
-    figure = Figure(figsize=(wide + 0.8 * bool(titles), high), layout="constrained")
+    figure = _Shown(figsize=(wide + 0.8 * bool(titles), high), layout="constrained")
     axes = figure.subplots()
     axes.imshow(picture, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
     axes.set(xticks=[], yticks=[])
@@ -133,7 +142,7 @@ def loss(losses, held_out=()):
     losses = check.series("losses", losses)
     if not isinstance(held_out, list | tuple) or held_out:
         held_out = check.series("held_out", held_out, ("n", 2))
-    figure = Figure(figsize=(6, 3.5), layout="constrained")
+    figure = _Shown(figsize=(6, 3.5), layout="constrained")
     axes = figure.subplots()
     axes.semilogy(losses, color="0.8", linewidth=0.5, label="a batch")
     smooth = [np.mean(losses[max(0, i - 99) : i + 1]) for i in range(len(losses))]
@@ -153,7 +162,7 @@ def schedules(named):
     >>> len(schedules({"linear": linear(100)}).axes)
     2
     """
-    figure = Figure(figsize=(8, 3.2), layout="constrained")
+    figure = _Shown(figsize=(8, 3.2), layout="constrained")
     left, right = figure.subplots(1, 2)
     for name, schedule in check.entries("named", named):
         check.thing(f"named[{name!r}]", schedule, "a Schedule", "T", "alpha_bar", "snr")

@@ -43,6 +43,13 @@ def test_schedules_are_drawn_where_their_logarithm_exists():
         np.testing.assert_allclose(10 ** log.get_ydata()[0], schedule.snr[1])
 
 
+def test_a_notebook_shows_a_figure_by_itself(rng):
+    figures = (viz.show(rng.uniform(-1, 1, (2, 3, 4, 4))), viz.loss([1.0, 0.5]),
+               viz.schedules({"linear": linear(50)}))  # fmt: skip
+    for figure in figures:
+        assert figure._repr_png_().startswith(b"\x89PNG")
+
+
 def test_files_are_written_and_nothing_beside_them(tmp_path, rng):
     images = rng.uniform(-1, 1, (4, 3, 8, 8))
     viz.save_loss(tmp_path / "loss.png", [1.0, 0.5], [(2, 0.7)])
