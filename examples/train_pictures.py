@@ -41,8 +41,8 @@ def options():
     add("--steps", type=steps, help="training steps; None: by the number of pictures")
     add("--batch", type=count, default=16, help="pictures a step")
     add("--lr", type=rate, default=2e-3, help="peak learning rate")
-    add("--levels", type=count, nargs="+", help="channels of each level of the network; "
-        "None: by the size")  # fmt: skip
+    add("--levels", type=count, nargs="+", help="channels of each level of the "
+        "network; None: by the size")  # fmt: skip
     add("--held-out", type=share, default=0.1, help="share of pictures not learned")
     add("--every", type=steps, default=1000, help="steps from sheet to sheet")
     add("--columns", type=count, default=8, help="pictures of each class on the sheet")
