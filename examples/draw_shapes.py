@@ -38,9 +38,6 @@ def options():
     add("--each", type=count, default=25, help="of each class for --judge")
     add("--steps", type=count, default=50, help="of DDIM for --judge")
     args = parser.parse_args()
-    for name in ("n", "size", "each", "steps"):
-        if getattr(args, name) < 1:
-            parser.error(f"--{name} is {getattr(args, name)}, expected at least 1")
     return args
 
 

@@ -33,8 +33,6 @@ def options():
     args = parser.parse_args()
     if args.quick:
         args.steps = 60
-    if args.steps < 1:
-        parser.error(f"--steps is {args.steps}, expected at least 1")
     return args
 
 

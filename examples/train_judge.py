@@ -35,9 +35,6 @@ def options():
     add("--seed", type=seed, default=0, help="of weights, batches and shifts")
     add("--quick", action="store_true", help="a few steps that only show the way")
     args = parser.parse_args()
-    for name in ("epochs", "batch"):
-        if getattr(args, name) < 1:
-            parser.error(f"--{name} is {getattr(args, name)}, expected at least 1")
     return args
 
 

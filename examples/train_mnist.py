@@ -73,8 +73,6 @@ def options():
         args.recipe = recipe_of(args)
     except ValueError as error:
         parser.error(str(error))
-    if args.every < 1:
-        parser.error(f"--every is {args.every}, expected at least 1")
     return args
 
 
@@ -119,7 +117,8 @@ def resume(args, path):
         settings["focus"] = focus_of(args)
     run = Run.resume(path, **settings)
     done, recipe = len(run.losses), run.recipe
-    rate = learning_rate(done, recipe.steps, recipe.lr, recipe.warmup)
+    last = recipe.steps - 1  # of a finished run, too
+    rate = learning_rate(min(done, last), recipe.steps, recipe.lr, recipe.warmup)
     print(f"goes on after step {done}, to {recipe.steps}; the learning rate is now "
           f"{rate:.2g} and falls to 0 as a cosine")  # fmt: skip
     return run

@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-from limits import count, rate, seed, share, steps, weight
+from limits import count, number, rate, seed, steps, weight
 
 from nanodiff import data, viz
 from nanodiff.optim import learning_rate
@@ -43,7 +43,12 @@ def options():
     add("--lr", type=rate, default=2e-3, help="peak learning rate")
     add("--levels", type=count, nargs="+", help="channels of each level of the "
         "network; None: by the size")  # fmt: skip
-    add("--held-out", type=share, default=0.1, help="share of pictures not learned")
+    add(
+        "--held-out",
+        type=number(0, 0.5),
+        default=0.1,
+        help="share of pictures not learned",
+    )
     add("--every", type=steps, default=1000, help="steps from sheet to sheet")
     add("--columns", type=count, default=8, help="pictures of each class on the sheet")
     add("--w", type=weight, default=1.0, help="weight of guidance on the sheet")
@@ -56,12 +61,6 @@ def options():
     if args.quick:
         vars(args).update(steps=8, batch=8, every=4, columns=2)
         args.given |= {"steps": 8, "batch": 8}
-    for name in ("size", "steps", "batch", "lr", "every", "columns"):
-        value = getattr(args, name)
-        if value is not None and not value > 0:
-            parser.error(f"--{name} is {value}, expected above 0")
-    if not 0 <= args.held_out <= 0.5:
-        parser.error(f"--held-out is {args.held_out}, expected 0..0.5")
     return parser, args
 
 
@@ -154,7 +153,8 @@ def resume(args, path, images, names):
             f"{path}, {run.shape} of {run.classes}"
         )
     done, recipe = len(run.losses), run.recipe
-    rate = learning_rate(done, recipe.steps, recipe.lr, recipe.warmup)
+    last = recipe.steps - 1  # of a finished run, too
+    rate = learning_rate(min(done, last), recipe.steps, recipe.lr, recipe.warmup)
     print(f"goes on after step {done}, to {recipe.steps}; the learning rate is now "
           f"{rate:.2g} and falls to 0 as a cosine")  # fmt: skip
     return run

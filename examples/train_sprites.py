@@ -50,9 +50,6 @@ def options():
         quick = {"n": 100, "steps": 8, "batch": 8, "every": 4}
         vars(args).update(quick)
         args.given |= quick
-    for name in ("n", "steps", "batch", "every"):
-        if getattr(args, name) < 1:
-            parser.error(f"--{name} is {getattr(args, name)}, expected at least 1")
     return args
 
 
@@ -68,7 +65,8 @@ def resume(args, path):
     names = args.given.keys() - {"out", "n", "every", "resume", "quick"}
     run = Run.resume(path, **{name: getattr(args, name) for name in names})
     done, recipe = len(run.losses), run.recipe
-    rate = learning_rate(done, recipe.steps, recipe.lr, recipe.warmup)
+    last = recipe.steps - 1  # of a finished run, too
+    rate = learning_rate(min(done, last), recipe.steps, recipe.lr, recipe.warmup)
     print(f"goes on after step {done}, to {recipe.steps}; the learning rate is now "
           f"{rate:.2g} and falls to 0 as a cosine")  # fmt: skip
     return run

@@ -21,6 +21,7 @@ def folder():
 def commands():
     """Return {name: what `runpy` runs}; laws is a module of the package."""
     found = {path.stem: path for path in sorted(folder().glob("[!_]*.py"))}
+    del found["limits"]  # of options; it does nothing by itself
     found |= {short: found[name] for short, name in SHORT.items()}
     if any(Path(__file__).parent.glob("laws*")):
         found["laws"] = "nanodiff.laws"
@@ -37,6 +38,7 @@ def main():
     if isinstance(known[name], str):
         runpy.run_module(known[name], run_name="__main__", alter_sys=True)
     else:
+        sys.path.insert(0, str(folder()))  # examples import limits, which lies there
         runpy.run_path(str(known[name]), run_name="__main__")
 
 

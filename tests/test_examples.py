@@ -115,6 +115,8 @@ def test_own_pictures_are_drawn_trained_resumed_and_sampled(tmp_path):
     assert made == {"checkpoint.npz", "film.gif", "loss.png", "sheet.png"}
     result = python(*train, "--resume")
     assert result.returncode == 0, result.stderr
+    result = python(*train, "--resume", "--lr", 1)
+    assert result.returncode and "lr is 1.0, expected what the run" in result.stderr
     result = python(
         ROOT / "examples/sample.py", "--model", out / "checkpoint.npz", "--classes",
         "circle,star+circle", "--w", 1, "--quick", "--out", path,
@@ -127,7 +129,8 @@ def test_own_pictures_are_drawn_trained_resumed_and_sampled(tmp_path):
     assert result.returncode == 0 and "of 8 read as asked" in result.stdout
 
 
-def test_the_rule_reads_every_drawn_shape(rng):
+def test_the_rule_reads_every_drawn_shape(rng, monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "examples"))
     script = runpy.run_path(str(ROOT / "examples/draw_shapes.py"))
     labels = rng.integers(4, size=200)
     names = list(script["CORNERS"])
@@ -141,19 +144,10 @@ def test_the_rule_reads_every_drawn_shape(rng):
     ("sample", "--model nowhere.npz", "error: path is 'nowhere.npz', expected a check"),
     ("sample", "--sampler ddpm --eta 0.5", "error: eta is 0.5, expected 0: ddpm has"),
     ("sample", "--steps 2000", "error: steps is 2000, expected 1..T = 1..1000"),
-    ("sample", "--rows 0", "error: --rows is 0, expected at least 1"),
     ("train_pictures", "nowhere", "error: source is 'nowhere', expected a folder or"),
-    ("train_pictures", "docs --lr 0", "error: --lr is 0.0, expected above 0"),
-    ("draw_shapes", "--n 0", "error: --n is 0, expected at least 1"),
     ("train_mnist", "--schedule steep", "--schedule: schedule is 'steep', expected"),
-    ("train_mnist", "--steps 0", "error: steps is 0, expected an integer of at"),
     ("train_mnist", "--focus 2 1 5", "error: focus is (2.0, 1, 5), expected (share"),
     ("train_mnist", "--channels 30 60", "error: groups is 8, expected a divisor of 30"),
-    ("train_sprites", "--batch 0", "error: --batch is 0, expected at least 1"),
-    ("toy_points", "--steps 0", "error: --steps is 0, expected at least 1"),
-    ("score_digits", "--n 0", "error: --n is 0, expected at least 1"),
-    ("train_judge", "--epochs 0", "error: --epochs is 0, expected at least 1"),
-    ("explore_latents", "--stops 0", "error: --stops is 0, expected at least 1"),
     ("train_mnist", "--schedule cosine offset", "'offset', expected such as offset="),
     ("train_mnist", "--schedule cosine start=1", "'cosine' has no 'start', expected"),
 ])  # fmt: skip
@@ -218,6 +212,7 @@ def namespace(name, *options, monkeypatch):
     """What a script defines, ready to be run with these options by its `main`."""
     script = str(ROOT / f"examples/{name}.py")
     monkeypatch.setattr(sys, "argv", [script, *map(str, options)])
+    monkeypatch.syspath_prepend(str(ROOT / "examples"))
     return runpy.run_path(script)
 
 

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
+FIRST = {"train_pictures": ["docs"]}  # what is no option
 EXAMPLES = sorted((Path(__file__).parent.parent / "examples").glob("*.py"))
 BAD = ["-1", "0", "nan", "inf", "-inf", "1e400", "1" + 30 * "0", "1.5", "many", ""]
 RIGHT = {  # values among these that some options take
-    "--seed": ["0"], "--w": ["-1", "0", "1.5"], "--eta": ["0"], "--focus": ["0", "1.5"],
+    "--seed": ["0"], "--w": ["-1", "0", "1.5"], "--eta": ["0"], "--held-out": ["0"], "--focus": ["0", "1.5"],
 }  # fmt: skip
 
 
@@ -25,7 +26,7 @@ def parser_of(path, monkeypatch):
     parse = argparse.ArgumentParser.parse_args
     monkeypatch.setattr(argparse.ArgumentParser, "parse_args", remember)
     monkeypatch.syspath_prepend(str(path.parent))
-    monkeypatch.setattr(sys, "argv", [str(path), "--quick"])
+    monkeypatch.setattr(sys, "argv", [str(path), *FIRST.get(path.stem, [])])
     options = runpy.run_path(str(path)).get("options")
     if options is not None:
         options()
@@ -42,9 +43,9 @@ def test_a_bad_value_of_an_option_ends_with_the_usage(path, monkeypatch, capsys)
         (option,) = action.option_strings
         n = action.nargs if isinstance(action.nargs, int) else 1
         for value in set(BAD) - set(RIGHT.get(option, [])):
-            monkeypatch.setattr(sys, "argv", [str(path), *n * [f"{option}={value}"]])
-            if n > 1:
-                monkeypatch.setattr(sys, "argv", [str(path), option, *n * [value]])
+            words = [option, *n * [value]] if n > 1 else [f"{option}={value}"]
+            words = [str(path), *FIRST.get(path.stem, []), *words]
+            monkeypatch.setattr(sys, "argv", words)
             with pytest.raises(SystemExit) as caught:
                 options()
             said = capsys.readouterr().err
