@@ -175,7 +175,7 @@ def test_a_weight_that_changed_in_place_or_made_room_is_seen(rng):
 @pytest.mark.skipif(engine.PLAIN, reason="plain NumPy has no threads of its own")
 def test_eight_threads_get_the_bits_of_one(rng):
     fast, threads = engine.functions, numba.get_num_threads()
-    given = [(*problem(kernel, N, 7, 9, rng), how) for kernel, how in KINDS
+    given = [(*problem(kernel, N, 14, 18, rng, 8, 8), how) for kernel, how in KINDS
              for N in (1, 4, 16)]  # fmt: skip
     want = [list(every_result(fast, *one, 0)) for one in given]
     blas = [lib["num_threads"] for lib in engine.turn.blas.info()]

@@ -82,6 +82,14 @@ def test_add_is_added(problem, seed):
     np.testing.assert_array_equal(found, plain.conv2d_dx(dy, w, size, *how) + dadd)
 
 
+def test_add_is_added_to_the_gradient_of_a_norm(rng):
+    dy, x, add = rng.standard_normal((3, 2, 4, 3, 3))
+    scale, mean, rstd = np.ones((2, 4)), np.zeros((2, 2)), np.ones((2, 2))
+    given = dy, x, scale, scale, mean, rstd, True
+    want = plain.group_norm_backward(*given)[0] + add
+    np.testing.assert_array_equal(plain.group_norm_backward(*given, add)[0], want)
+
+
 @st.composite
 def norms(draw):
     """x, scale, shift, groups and a dy of a group norm."""

@@ -14,7 +14,7 @@ from nanodiff.run import Run
 from nanodiff.train import Recipe
 
 ROOT = Path(__file__).parent.parent
-EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+EXAMPLES = sorted({*(ROOT / "examples").glob("*.py")} - {ROOT / "examples/limits.py"})
 
 
 @pytest.fixture(scope="module")

@@ -42,7 +42,7 @@ def inputs(N, seed, size=8):
 
 
 def test_two_networks_in_eight_threads_say_what_they_say_in_one():
-    cases = [(unet, inputs(N, N)) for unet in (network(0), network(1))
+    cases = [(unet, inputs(N, N, 28)) for unet in (network(0), network(1))
              for N in (1, 4, 5, 16)]  # fmt: skip
     want = [unet(*given) for unet, given in cases]
 
@@ -57,7 +57,7 @@ def test_two_networks_in_eight_threads_say_what_they_say_in_one():
 def trained_weights(seed, optimizer, steps=12):
     unet, recipe = network(seed), Recipe(steps, 4, warmup=2)
     params, rng = unet.named_params(), np.random.default_rng(seed)
-    images, _, context = inputs(8, seed)
+    images, _, context = inputs(8, seed, 28)
     context = context.astype(np.float32)
     loop = train(
         unet, linear(100), images, context, recipe, rng=rng,
