@@ -16,7 +16,7 @@ import zlib
 from pathlib import Path
 
 import numpy as np
-from limits import count, seed
+from limits import count, run, seed
 
 from nanodiff import data, ddim, ddpm, files, trained, viz
 from nanodiff.evaluate import ScoreCard, in_batches
@@ -172,4 +172,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

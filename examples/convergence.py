@@ -12,7 +12,7 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-from limits import whole
+from limits import run, whole
 
 from nanodiff import ddim, exact, heun, schedule, viz
 
@@ -79,4 +79,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

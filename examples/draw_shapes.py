@@ -13,7 +13,7 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-from limits import count, seed, steps, weight
+from limits import count, run, seed, steps, weight
 from PIL import Image, ImageDraw
 
 from nanodiff import sample, trained, viz
@@ -108,4 +108,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -13,7 +13,7 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-from limits import count, seed
+from limits import count, run, seed
 
 from nanodiff import data, ddim, trained, viz
 from nanodiff.guidance import guide
@@ -111,4 +111,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

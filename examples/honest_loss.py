@@ -13,7 +13,7 @@ by term, in bits a pixel with its standard error.
 import argparse
 
 import numpy as np
-from limits import seed, whole
+from limits import run, seed, whole
 
 from nanodiff import data, exact, likelihood, trained
 from nanodiff.guidance import guide
@@ -77,4 +77,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

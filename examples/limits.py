@@ -4,6 +4,8 @@ For the scripts of this folder: add("--rows", type=count).
 """
 
 import argparse
+import sys
+from pathlib import Path
 
 
 def whole(low, high):
@@ -37,3 +39,11 @@ seed = whole(0, 2**63 - 1)
 weight = number(-100, 100)  # of guidance
 share = number(0, 1)
 rate = number(1e-9, 1)  # of learning
+
+
+def run(main):
+    """Call main(); an error of nanodiff ends the script as one of its options does."""
+    try:
+        main()
+    except (ValueError, OSError, ImportError) as error:
+        raise SystemExit(f"{Path(sys.argv[0]).name}: error: {error}") from error

@@ -15,7 +15,7 @@ import argparse
 import time
 
 import numpy as np
-from limits import count, seed, weight, whole
+from limits import count, run, seed, weight, whole
 
 from nanodiff import data, ddim, trained
 from nanodiff.evaluate import ScoreCard, in_batches
@@ -75,4 +75,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -12,7 +12,7 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-from limits import seed, steps
+from limits import run, seed, steps
 
 from nanodiff import ddpm, exact, schedule, toy, viz
 from nanodiff.optim import EMA, Adam
@@ -76,4 +76,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-from limits import count, rate, seed
+from limits import count, rate, run, seed
 
 from nanodiff import data, trained, viz
 from nanodiff.engine import turn
@@ -89,4 +89,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -9,8 +9,8 @@ So a gradient has the loops of its forward pass, with what is read and what is w
 exchanged. `fast` has the same functions, compiled; `engine` says which of the two run.
 
 Shapes: images x (N, C, H, W), y and dy (N, K, H', W'); weights w (K, C, kernel, kernel)
-with kernel 1 or 3; b (K,). Any float dtype. `add` is None, or an array of the result's
-shape that is added to it: what came past the layer, by a skip.
+with kernel 1 or 3; b (K,). Any float dtype. add: None, or an array of the result's
+shape that is added to it (a skip connection).
 """
 
 from functools import partial
@@ -27,8 +27,8 @@ def conv2d(x, w, b, stride=1, up=False, add=None):
                                                            stride j + s - m]
     with m = (kernel - 1) / 2, and x = 0 outside of the image. H' = ceil(H / stride),
     stride 1 or 2. up: first repeat every pixel of x 2x2 (nearest-neighbour upsampling).
-    It is done one tap (r, s) at a time: the pixels of x that it meets, for all i and j,
-    are a slice of the padded image.
+    The loop runs over the taps (r, s). For all i and j at once, the pixels of x under
+    one tap are a slice of the padded image.
 
     >>> x, w = np.arange(4.0).reshape(1, 1, 2, 2), np.ones((1, 1, 3, 3))
     >>> conv2d(x, w, np.zeros(1)).tolist()  # 0 + 1 + 2 + 3 everywhere
@@ -46,8 +46,8 @@ def conv2d(x, w, b, stride=1, up=False, add=None):
 def conv2d_dx(dy, w, size, stride=1, up=False, add=None):
     """Return dL/dx of `conv2d`. size: (H, W) of x.
 
-    x[n, c, h, v] is used in y[n, k, i, j], times w[k, c, r, s], wherever h = stride i +
-    r - m and v = stride j + s - m. So each tap adds w dy to the pixels that it met. up:
+    x[n, c, p, q] is used in y[n, k, i, j], times w[k, c, r, s], wherever p = stride i +
+    r - m and q = stride j + s - m. So each tap adds w dy to the pixels that it met. up:
     a pixel was repeated 2x2, each times 1, so its gradient is the sum of these four.
     """
     H, W = (2 * size[0], 2 * size[1]) if up else size
@@ -115,10 +115,11 @@ def group_norm_backward(dy, x, scale, shift, mean, rstd, silu, add=None):
     """Return (dL/dx, dL/dscale, dL/dshift) of `group_norm`.
 
     y = u s, s = sigmoid(u), s' = s (1 - s), so du = dy (s + u s (1 - s)). u = scale
-    xhat + shift: dscale and dshift add up du xhat and du, and d = dL/dxhat = scale du.
+    xhat + shift, so dscale is the sum of du xhat, dshift the sum of du, and d =
+    dL/dxhat = scale du.
 
-    In a group of n pixels x[i] moves every xhat[j]: itself, times rstd; all by the mean
-    (dmean/dx[i] = 1 / n); all by the deviation (dstd/dx[i] = xhat[i] / n):
+    In a group of n pixels x[i] moves its own xhat[i] by rstd. It moves every xhat[j]
+    through the mean (dmean/dx[i] = 1 / n) and the deviation (dstd/dx[i] = xhat[i] / n):
         dxhat[j]/dx[i] = rstd ((1 if i = j else 0) - 1 / n - xhat[i] xhat[j] / n)
     Times d[j], summed over j:
         dx[i] = rstd (d[i] - mean(d) - xhat[i] mean(d xhat))
@@ -131,8 +132,8 @@ def group_norm_backward(dy, x, scale, shift, mean, rstd, silu, add=None):
     dscale, dshift = (du * xhat).sum((2, 3)), du.sum((2, 3))
     grouped = len(x), mean.shape[1], -1
     d, xhat = (_each(scale) * du).reshape(grouped), xhat.reshape(grouped)
-    along = d.mean(2, keepdims=True), (d * xhat).mean(2, keepdims=True)
-    dx = (rstd[:, :, None] * (d - along[0] - xhat * along[1])).reshape(x.shape)
+    mean_d, mean_d_xhat = (a.mean(2, keepdims=True) for a in (d, d * xhat))
+    dx = (rstd[:, :, None] * (d - mean_d - xhat * mean_d_xhat)).reshape(x.shape)
     return dx if add is None else dx + add, dscale, dshift
 
 
@@ -142,7 +143,7 @@ def _normalised(x, mean, rstd):
 
 
 def _each(values):
-    """(N, C) as one value for each image and channel."""
+    """(N, C) -> (N, C, 1, 1)."""
     return values[:, :, None, None]
 
 

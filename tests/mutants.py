@@ -149,7 +149,7 @@ MUTANTS = [
      "upsampling's gradient as the mean of the 2x2 pixels, not their sum"),
     ("plain", "du = dy * (s + u * s * (1 - s))", "du = dy * s",
      "SiLU's derivative without that of its sigmoid"),
-    ("plain", "(d - along[0] - xhat * along[1])", "(d - along[0])",
+    ("plain", "(d - mean_d - xhat * mean_d_xhat)", "(d - mean_d)",
      "a norm's gradient that forgets that the deviation moves, too"),
     ("unet", 'self.skip(x) if hasattr(self, "skip") else x',
      "Conv2d(x.shape[1], h.shape[1], 1, rng=np.random.default_rng()).cast(x.dtype)(x)",

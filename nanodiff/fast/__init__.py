@@ -8,8 +8,8 @@ down    conv2d          here         chooses a plan: which sums of pixels are mu
         correlate       `kernels`    for each string, in threads: pack, multiply, unpack
         pack            `packing`    1. rows of a few images become one string
                         `winograd`   2. tiles: 9 sums of 9 rows, for 7 rows of y
-        add_products    `kernels`    3. each sum times its weights, 4 channels of y by 3
-                                     pixels at once, along the string
+        add_products    `kernels`    3. each sum times its weights: 4 channels of y by 3
+                                     slices of the string at once
 up      unpack          `packing`    4. 7 rows of y are sums of the 9 products, and go
                                      to their image
 
@@ -27,11 +27,18 @@ constant shift away:
                           0 0 0
 
 So a convolution is y[k, p] = sum_m w[k, m] x[offset[m] + p] without edges, im2col or
-copies, over hundreds of pixels whatever the size of the image. A channel may become
-several strings, its planes: the sums of rows of a tile, which hold what is above and
-below, and need no zero rows; with a stride of 2, even and odd pixels of even and odd
-rows; with upsampling, the image and how much it falls to the right, below and both, so
-that nine products make four pixels.
+copies, over hundreds of pixels whatever the size of the image. A channel becomes one
+string, or several, its planes:
+
+    tiles        one plane for each sum of rows. It holds the rows above and below, so
+                 it needs no zero rows.
+    stride 2     four planes: even and odd pixels of even and odd rows.
+    upsampling   four planes: x, how much it falls to the right, how much below, and how
+                 much the one falls in the other direction. Nine products make four
+                 pixels.
+
+To read the files: `plans` up to `strided`, `convolve._frame`, `packing`, `kernels`, the
+rest of `convolve`, `plans.tiled` with `winograd`, `plans.upsampling`, `norms`.
 
 Norms (`norms`) go over memory once each way. `compiled` has the options of Numba. One
 Python thread at a time may be in here: `engine` sees to that.
@@ -41,7 +48,7 @@ import numpy as np
 
 from nanodiff.fast import convolve, norms, plans
 
-FEW = 200  # pixels in all: the strings of tiles would be too short
+FEW = 200  # pixels in all, up to which strings of tiles are too short to pay
 
 
 def conv2d(x, w, b, stride=1, up=False, add=None):

@@ -9,8 +9,9 @@ import numba
 
 # fastmath without "nnan" and "ninf": a NaN must stay visible to the training loop.
 # Contraction makes multiply-adds. Reassociation lets the sum of a row run in vector
-# lanes; it is for such sums only, since code that goes to disk is optimised once more
-# than what runs at first, and would add in another order.
+# lanes, and is allowed for such sums only: elsewhere the code that is loaded from disk,
+# which is optimised once more, would add in another order than the code of the process
+# that compiled it. tests/test_fast.py compares the two.
 ORDERED = {"contract", "nsz"}
 SUMS = ORDERED | {"reassoc"}
 
@@ -36,7 +37,8 @@ def compiled(function=None, **options):
             stacklevel=1,
         )
         return numba.njit(**options)(function)
-    # no public name: a Numba that has it elsewhere watches each function's file only
+    # The name is private. If a Numba has no such name, a function is compiled anew only
+    # when its own file changes.
     index = getattr(getattr(made, "_cache", None), "_cache_file", None)
     if hasattr(index, "_source_stamp"):
         index._source_stamp = STAMP

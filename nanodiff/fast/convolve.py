@@ -13,7 +13,7 @@ import numba
 import numpy as np
 
 from nanodiff.fast import kernels
-from nanodiff.fast.kernels import LANES, ROWS, TAPS
+from nanodiff.fast.kernels import LANES, OUTPUTS, TERMS
 from nanodiff.fast.plans import WIDEST, WORK
 
 PIXELS = 300  # of a string: short enough that the planes of all channels fit a cache
@@ -34,7 +34,7 @@ def correlate(x, weight, bias, plan, size, add=None, keep=False):
         bias, y[:0] if add is None else np.ascontiguousarray(add), y,
         plan.x.arrays(x.dtype), plan.y.arrays(x.dtype), frame,
         _scratch(plan, x.dtype, frame, (H, W), numba.get_num_threads(),
-                 (plan.x, C, length), (plan.y, ROWS, y_length)),
+                 (plan.x, C, length), (plan.y, OUTPUTS, y_length)),
     )  # fmt: skip
     return y
 
@@ -87,7 +87,7 @@ def _blocks(weight, plan):
 
 def _shape(plan, K, C):
     """The shape of the blocks of a tap, (K/4, M/3, 12), M = C * columns."""
-    return -(-K // ROWS), -(-C * len(plan.columns) // TAPS), ROWS * TAPS
+    return -(-K // OUTPUTS), -(-C * len(plan.columns) // TERMS), OUTPUTS * TERMS
 
 
 @lru_cache(maxsize=256)
@@ -99,14 +99,14 @@ def _order(plan, K, C):
         00 01 -  10 11 -  20 21 -  30 31 -  |  40 41 -  -  -  -  -  -  -  -  -  -
 
     and - is zero. to_block (K C kernel^2,): where each entry goes. from_weight (n, K/4
-    * M/3 * 12): the entry that comes here; -1, beyond the weight, for a zero.
+    * M/3 * 12): which entry comes to each place; -1 is the zero that `_blocks` appends.
     """
     n, columns = plan.fold.shape[1], len(plan.columns)
     groups, width, size = _shape(plan, K, C)
     k, c, r, column = np.ogrid[:K, :C, :n, :columns]
     m = c * columns + column
-    block = (r * groups + k // ROWS) * width + m // TAPS
-    to_block = block * size + k % ROWS * TAPS + m % TAPS
+    block = (r * groups + k // OUTPUTS) * width + m // TERMS
+    to_block = block * size + k % OUTPUTS * TERMS + m % TERMS
     to_block = (to_block.swapaxes(0, 1) if plan.swapped else to_block).reshape(-1)
     from_weight = np.full(n * groups * width * size, -1)
     from_weight[to_block] = np.arange(to_block.size)
@@ -124,7 +124,7 @@ def _frame(N, rows, columns, gap):
     best = PIXELS / span
     sizes = range(max(1, int(best / 1.5)), max(1, int(best * 1.5)) + 1)
 
-    def busy(images):  # how many images one of two threads computes
+    def busy(images):  # how many images the busier of two threads computes
         strings = -(-N // images)
         # Each thread takes half of the channels of a single string, but lays out all
         # of it: measured, 0.6 of the time of one thread.
@@ -142,15 +142,15 @@ def _taps(plan, C, frame, length):
 
     The pixel below is `pitch` further on in a string, that to the right 1, the same one
     of the next plane `length`. The taps of plane i of y are starts[i] .. starts[i + 1]
-    - 1. Of one, m counts channels and their columns; what fills M up reads the first
-    again.
+    - 1. Of one, m counts channels and their columns. M is filled up to a multiple of 3
+    with the first offset; the weights there are 0.
     """
     _, lead, pitch, _ = frame
     plane_of_y, plane_of_x, down, right = np.array(plan.taps).T
     tap = plane_of_x * length + lead + down * pitch + right
     channel = np.arange(C)[:, None] * plan.x.planes * length
     m = (channel + np.array(plan.columns)).reshape(-1)
-    m = np.concatenate([m, m[:1].repeat(-m.size % TAPS)])
+    m = np.concatenate([m, m[:1].repeat(-m.size % TERMS)])
     return tap[:, None] + m, np.searchsorted(plane_of_y, np.arange(plan.y.planes + 1))
 
 
@@ -163,12 +163,12 @@ def _whole(n):
 def _scratch(plan, dtype, frame, size, threads, *sides):
     """Zeroed planes and work for each (layout, channels, length) of the two sides.
 
-    They are kept for all calls of the same arguments, one at a time: these write pixels
-    where this one did, and so leave the zeros between them as they are.
+    They are used again by every call with the same arguments, one call at a time. Such
+    a call writes pixels at the same places, so the zeros between them stay.
     """
     made = []
     for layout, channels, length in sides:
-        planes = max(channels * layout.planes, ROWS * WIDEST)  # as `multiply` reads
+        planes = max(channels * layout.planes, OUTPUTS * WIDEST)  # as `multiply` reads
         made += [(planes, length), (WORK, layout.across * length)]
     return tuple(_aligned((threads, *shape), dtype) for shape in made)
 

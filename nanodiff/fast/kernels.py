@@ -4,7 +4,8 @@
     dw[k, m] = sum_p dy[k, p] x[offset[m] + p]         correlate_weight
 
 where m counts taps, channels, and columns of a tap: neighbours to its left and right.
-What is computed in the places of the zeros is dropped. Bare arrays, no allocation.
+y is also computed where the string has zeros; `unpack` does not copy that. Bare arrays,
+no allocation.
 
 Shapes: images (n, C, H, W); planes of x (C * planes, length) and of y, for 4 channels,
 (4 * planes, length). Taps are offsets (taps, M), M = channels * columns, of which those
@@ -20,7 +21,7 @@ from numpy import uint64
 from nanodiff.fast.compiled import SUMS, compiled
 from nanodiff.fast.packing import pack, unpack
 
-ROWS, TAPS = 4, 3  # a block, channels of y by the M: what fits the registers
+OUTPUTS, TERMS = 4, 3  # a block: channels of y by M, what fits the registers
 LANES = 16  # strings are computed in whole vectors; a remainder would run one by one
 
 
@@ -72,13 +73,13 @@ def add_inner_products(out, length, string, offset, m, dy, r0, r1, r2, r3):
 def correlate(x, blocks, taps, bias, add, y, layout_x, layout_y, frame, scratch):
     """y = bias + add + the correlation of x with blocks. add: like y, or of size 0.
 
-    Threads share the strings of images; of a single string they share the channels, so
-    two lay it out. No two of them write the same pixel of y.
+    Each string is one thread's. If there is one string only, two threads compute half
+    of the channels of y each, and both pack it. No two write the same pixel of y.
     """
     N, K = x.shape[0], y.shape[1]
     (offset, starts), (group, lead, pitch, span) = taps, frame
     planes, count = len(starts) - 1, (N + group - 1) // group
-    shares = 2 if count == 1 and K > ROWS else 1
+    shares = 2 if count == 1 and K > OUTPUTS else 1
     for b in numba.prange(count * shares):
         thread = numba.get_thread_id()
         x_planes, x_work = scratch[0][thread], scratch[1][thread]
@@ -88,16 +89,16 @@ def correlate(x, blocks, taps, bias, add, y, layout_x, layout_y, frame, scratch)
         pack(x[first:last], x_planes, layout_x, lead, pitch, span, x_work)
         string = x_planes.reshape(-1)
         length = ((last - first) * span + LANES - 1) // LANES * LANES
-        for k in range(b % shares * ROWS, K, shares * ROWS):
-            clear(y_planes[: planes * ROWS], length)
+        for k in range(b % shares * OUTPUTS, K, shares * OUTPUTS):
+            clear(y_planes[: planes * OUTPUTS], length)
             for plane in range(planes):
                 for tap in range(starts[plane], starts[plane + 1]):
                     for j in range(blocks.shape[2]):
                         add_products(
                             y_planes, plane, planes, length, string,
-                            offset[tap], j * TAPS, blocks[tap, k // ROWS, j],
+                            offset[tap], j * TERMS, blocks[tap, k // OUTPUTS, j],
                         )  # fmt: skip
-            for i in range(min(ROWS, K - k)):
+            for i in range(min(OUTPUTS, K - k)):
                 unpack(
                     y_planes[i * planes :], length, y[first:last], k + i, layout_y,
                     pitch, span, bias[k + i], y_work,
@@ -134,8 +135,8 @@ def correlate_weight(x, dy, taps, dblocks, dbias, layout_x, layout_dy, frame, sc
             length = ((last - first) * span + LANES - 1) // LANES * LANES
             add_channel_sums(dy[first:last], dbias[part])
             for plane in range(planes):
-                for k in range(0, K, ROWS):
-                    # rows beyond K repeat the last one; their products are dropped
+                for k in range(0, K, OUTPUTS):
+                    # rows beyond K repeat the last one: `_order` maps no weight to them
                     r0 = (k * planes + plane) * size + lead
                     r1 = (min(k + 1, K - 1) * planes + plane) * size + lead
                     r2 = (min(k + 2, K - 1) * planes + plane) * size + lead
@@ -143,8 +144,8 @@ def correlate_weight(x, dy, taps, dblocks, dbias, layout_x, layout_dy, frame, sc
                     for tap in range(starts[plane], starts[plane + 1]):
                         for j in range(dblocks.shape[3]):
                             add_inner_products(
-                                dblocks[part, tap, k // ROWS, j], length, string,
-                                offset[tap], j * TAPS, dy_string, r0, r1, r2, r3,
+                                dblocks[part, tap, k // OUTPUTS, j], length, string,
+                                offset[tap], j * TERMS, dy_string, r0, r1, r2, r3,
                             )  # fmt: skip
 
 

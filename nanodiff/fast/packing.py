@@ -1,8 +1,8 @@
 """From images to strings of pixels and back: Numba loops on bare arrays.
 
 `pack` makes planes of a channel, `unpack` a channel of planes, by a layout of
-`plans.py`. The rows of an image are dealt out to parts: rows first, first + every, ..
-to each. Then, in this order,
+`plans.py`. The rows of an image are dealt out to parts: part j has the rows first[j],
+first[j] + every, .. Then, in this order,
 
     pack      parts -> even and odd pixels apart (phases) -> sums of rows: planes
               parts -> a matrix of sums of rows (tiles): planes
@@ -33,7 +33,7 @@ ONE, TWO, THREE, FOUR = uint64(1), uint64(2), uint64(3), uint64(4)
 def copy_row(source, s, target, t, width, room, bias):
     """Copy `width` pixels and add a bias, eight at a time if there is room for that.
 
-    What is copied too much, the next row overwrites: rows must come in order.
+    The pixels beyond width are overwritten by the next row, so rows come in order.
     """
     # All eight are read before any is written, so that one instruction may do it; and
     # `while`, as `range` with a step would divide. A row costs 4 cycles instead of 23.
@@ -123,6 +123,7 @@ def unpack(planes, length, images, k, layout, pitch, span, bias, work):
         for i in range((H + every - 1) // every):
             at = across * (n * span + i * pitch)
             for j in range(len(first)):
+                # without phases and matrix the only part is the plane itself
                 row = work[j] if across == 2 or len(matrix) else planes[0]
                 h = i * every + j  # the parts of y begin with row 0, 1, ..
                 begin, end = image + h * W, image + H * W

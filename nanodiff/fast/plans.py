@@ -56,10 +56,10 @@ def both_axes(formula, given, wanted, planes, pixels=None):
     """The layout of one axis's formula, applied to the right and then downwards.
 
     A formula has lines (into, a, b) for numbered values: value `into` is a + b, or for
-    b = FALL by how much a falls to the next a. It makes the wanted values of the given
-    ones. Both axes together have values (down, right), of which those with two numbers
-    among `planes` are planes, row by row, and all others rows of work. pixels: which
-    values are the even and the odd pixels, where these lie apart.
+    b = FALL by how much a falls to the next a. From the given values it makes the
+    wanted ones. Of both axes together, value (down, right) is a plane if both numbers
+    are in `planes`, else a row of work. pixels: which values are the even and the odd
+    pixels, where these lie apart.
 
     >>> layout = both_axes([(1, 0, FALL)], given=[0], wanted=[0, 1], planes=[0, 1])
     >>> layout.sums == ((1, 0, RIGHT), (2, 0, BELOW), (3, 1, BELOW))
@@ -73,7 +73,9 @@ def both_axes(formula, given, wanted, planes, pixels=None):
     count = len(rows)
 
     def row(down, right):
-        return rows.setdefault((down, right), count - 2 - len(rows))  # -2, -3, ..
+        return rows.setdefault(
+            (down, right), count - 2 - len(rows)
+        )  # work[2], ..: 0, 1 are parts
 
     sums = [
         (row(down, into), row(down, a), RIGHT if b is FALL else row(down, b))
@@ -91,14 +93,16 @@ def both_axes(formula, given, wanted, planes, pixels=None):
     return Layout(count, (0, 1), 2, 2, phases, tuple(sums))
 
 
-PLAIN = Layout()
+ONE_PLANE = Layout()
 PHASES = both_axes([], [], [], planes=[0, 1], pixels=[0, 1])
 
-# The four layouts of upsampling, from the formulas of one axis in `upsampling`. x: 0 is
-# x, 1 how much it falls. y: 0, 1, 2 are the products, 3 the even and 4 the odd pixels.
-# dy in the weight gradient: 0 goes with product 0, 1 (even pixels) with 1, 2 (odd ones)
-# with 2. dy in the input gradient: 3 and 4 are even and odd pixels, 0 their sum, 1 and
-# 2 how much they fall.
+# The four layouts of upsampling, from the formulas of one axis in `upsampling`:
+#
+#   value        0             1             2             3             4
+#   x            x             its fall
+#   y            product 0     product 1     product 2     even pixels   odd pixels
+#   dy, weight   even + odd    even pixels   odd pixels
+#   dy, input    even + odd    fall of even  fall of odd   even pixels   odd pixels
 GROWN_X = both_axes([(1, 0, FALL)], [0], [0, 1], planes=[0, 1])
 GROWN_Y = both_axes(
     [(3, 0, 1), (4, 0, 2)], [0, 1, 2], [3, 4], planes=[0, 1, 2], pixels=[3, 4]
@@ -118,18 +122,18 @@ class Plan:
 
     taps: rows (plane of y, plane of x, rows down, columns right), in order of the first
     and counted on the planes' grid: where in x to look from a pixel of y. fold (taps,
-    n): makes the taps' weights of the n weights of a kernel, or of a column of it if
-    there are several `columns`: then each tap has as many weights, for neighbours that
-    lie so far to the right of it. x, y, dy: the layouts; dy is read in the weight
+    n): the weights of the taps are fold times the n weights of a kernel. With several
+    `columns` it is applied to each column of the kernel by itself, and columns[i] says
+    how far to the right column i looks. x, y, dy: the layouts; dy is read in the weight
     gradient. swapped: the weight's first axis is that of x, not of y. dx: the plan of
     the input gradient, which takes dy for its x.
     """
 
     taps: tuple
     fold: np.ndarray
-    x: Layout = PLAIN
-    y: Layout = PLAIN
-    dy: Layout = PLAIN
+    x: Layout = ONE_PLANE
+    y: Layout = ONE_PLANE
+    dy: Layout = ONE_PLANE
     columns: tuple = (0,)
     swapped: bool = False
     dx: "Plan | None" = None
@@ -152,7 +156,7 @@ def strided(kernel, stride):
         down, i = divmod(r - margin, stride)  # row of x = stride * (p + down) + i
         right, j = divmod(s - margin, stride)
         taps.append((0, i * stride + j, down, right))
-    x, fold = PLAIN if stride == 1 else PHASES, np.eye(kernel**2)
+    x, fold = ONE_PLANE if stride == 1 else PHASES, np.eye(kernel**2)
     back = [(x, y, -down, -right) for y, x, down, right in taps]  # every tap, from y
     order = sorted(range(len(back)), key=back.__getitem__)
     dx = Plan(tuple(back[i] for i in order), fold[order], y=x, swapped=True)
@@ -201,8 +205,8 @@ def tiled(rows):
     """The plan of a 3x3 convolution with few products: Winograd's, along rows.
 
     For m rows of y, a column of 3 taps is m + 2 products of sums of rows, not 3 m. m is
-    what suits the number of rows: 7 for 28, 14 and 7, but 4 for 16, 8 and 4. The input
-    gradient is the same with the kernel turned round.
+    the one with the fewest products for so many rows: 7 for 28, 14 and 7, but 4 for 16,
+    8 and 4. The input gradient is the same with the kernel turned round.
     """
     m = min(POINTS, key=lambda m: -(-rows // m) * (m + 2))
     A, G, B = matrices(POINTS[m], m, 3)
