@@ -30,6 +30,15 @@ STOPS = [n for n in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, n)]
 PICTURE = np.zeros((1, 1, 4, 4), np.float32)
 
 
+@pytest.fixture(autouse=True)
+def no_signal_is_ignored():
+    """Under nohup SIGHUP is, and so it stays for a run."""
+    before = {n: signal.signal(getattr(signal, n), signal.SIG_DFL) for n in STOPS[2:]}
+    yield
+    for name, handler in before.items():
+        signal.signal(getattr(signal, name), handler)
+
+
 @pytest.fixture
 def images(rng):
     return rng.standard_normal((8, 1, 4, 4)).astype(np.float32)

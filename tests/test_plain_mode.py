@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from nanodiff import data, ddim, engine, layers, plain, trained
 from nanodiff.guidance import guide
@@ -35,15 +36,29 @@ def small_model(tmp_path_factory):
     return path
 
 
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    """A folder of two classes of six pictures."""
+    folder, rng = tmp_path_factory.mktemp("pictures"), np.random.default_rng(0)
+    for i in range(12):
+        (folder / "ab"[i % 2]).mkdir(exist_ok=True)
+        pixels = rng.integers(256, size=(8, 8, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / "ab"[i % 2] / f"{i}.png")
+    return folder
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
-def test_an_example_runs_without_numba(path, without_numba, small_model, tmp_path):
+def test_an_example_runs_without_numba(
+    path, without_numba, small_model, pictures, tmp_path
+):
     text = path.read_text(encoding="utf-8")
     command = [sys.executable, path, *(["--quick"] if '"--quick"' in text else [])]
     if '"--out"' in text:
         out = "made.png" if 'suffix != ".png"' in text else "made"
         command += ["--out", tmp_path / out]
-    if '"--model"' in text and path.stem != "sample":
+    command += [pictures] if 'add("folder"' in text else []
+    if 'add("--model"' in text and path.stem != "sample":
         command += ["--model", small_model]
     found = subprocess.run(
         command, cwd=ROOT, env=without_numba, capture_output=True, text=True,
