@@ -293,11 +293,12 @@ def _float(value):
 def _shape(name, found, shape):
     sizes, more = (shape[:-1], True) if shape[-1:] == (...,) else (shape, False)
     there = found.shape[: len(sizes)] if more else found.shape
-    if len(there) == len(sizes) and all(
-        size > 0 if isinstance(want, str) else size == want
-        for size, want in zip(there, sizes, strict=True)
-    ):
-        return
+    if len(there) == len(sizes):  # a loop: layers ask often, and `all` costs thrice
+        for size, want in zip(there, sizes, strict=True):
+            if size != want and (size == 0 or not isinstance(want, str)):
+                break
+        else:
+            return
     want = ", ".join([str(n) for n in sizes] + ["..."] * more)
     want += "," if len(shape) == 1 else ""
     rest = ", none of them 0" if any(isinstance(n, str) for n in sizes) else ""
