@@ -1,11 +1,14 @@
-"""Options that have limits: a `type` for argparse, so a bad value ends with the usage.
+"""What the scripts of this folder share.
 
-For the scripts of this folder: add("--rows", type=count).
+Options that have limits: a `type` for argparse, so a bad value ends with the usage, as
+in add("--rows", type=count). Runs that go on, and errors that end a script.
 """
 
 import argparse
 import sys
 from pathlib import Path
+
+from nanodiff.optim import learning_rate
 
 
 def whole(low, high):
@@ -39,6 +42,25 @@ seed = whole(0, 2**63 - 1)
 weight = number(-100, 100)  # of guidance
 share = number(0, 1)
 rate = number(1e-9, 1)  # of learning
+
+
+def given(parser, *arguments):
+    """The options that the command line names, and their values.
+
+    arguments: any for those of the parser that are no options.
+    """
+    unset = dict.fromkeys(vars(parser.parse_args(arguments)))
+    found = parser.parse_args(namespace=argparse.Namespace(**unset))
+    return {name: value for name, value in vars(found).items() if value is not None}
+
+
+def goes_on(run):
+    """Print where a resumed run is."""
+    done, recipe = len(run.losses), run.recipe
+    last = recipe.steps - 1  # of a finished run, too
+    now = learning_rate(min(done, last), recipe.steps, recipe.lr, recipe.warmup)
+    print(f"goes on after step {done}, to {recipe.steps}; the learning rate is now "
+          f"{now:.2g} and falls to 0 as a cosine")  # fmt: skip
 
 
 def run(main):

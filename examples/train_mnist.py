@@ -12,10 +12,10 @@ import time
 from pathlib import Path
 
 import numpy as np
-from limits import count, number, rate, seed, steps
+from limits import count, given, goes_on, number, rate, seed, steps
 
 from nanodiff import data, sampling, trained, viz
-from nanodiff.optim import OPTIMIZERS, learning_rate
+from nanodiff.optim import OPTIMIZERS
 from nanodiff.prediction import KINDS
 from nanodiff.run import Run, Stopped
 from nanodiff.schedule import NAMED, named
@@ -76,13 +76,6 @@ def options():
     return args
 
 
-def given(parser):
-    """The options that the command line names, and their values."""
-    unset = dict.fromkeys(vars(parser.parse_args([])))
-    found = parser.parse_args(namespace=argparse.Namespace(**unset))
-    return {name: value for name, value in vars(found).items() if value is not None}
-
-
 def recipe_of(args):
     """The recipe that the options ask for."""
     return Recipe(
@@ -116,11 +109,7 @@ def resume(args, path):
     if "focus" in names:
         settings["focus"] = focus_of(args)
     run = Run.resume(path, **settings)
-    done, recipe = len(run.losses), run.recipe
-    last = recipe.steps - 1  # of a finished run, too
-    rate = learning_rate(min(done, last), recipe.steps, recipe.lr, recipe.warmup)
-    print(f"goes on after step {done}, to {recipe.steps}; the learning rate is now "
-          f"{rate:.2g} and falls to 0 as a cosine")  # fmt: skip
+    goes_on(run)
     return run
 
 

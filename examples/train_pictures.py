@@ -18,10 +18,9 @@ import time
 from pathlib import Path
 
 import numpy as np
-from limits import count, number, rate, seed, steps, weight
+from limits import count, given, goes_on, number, rate, seed, steps, weight
 
 from nanodiff import data, viz
-from nanodiff.optim import learning_rate
 from nanodiff.run import Run, Stopped
 from nanodiff.sampling import contexts, draw
 from nanodiff.train import loss_of, train
@@ -57,18 +56,11 @@ def options():
         "and with the same pictures; more --steps train it longer")  # fmt: skip
     add("--quick", action="store_true", help="a tiny run that only shows the way")
     args = parser.parse_args()
-    args.given = given(parser)
+    args.given = given(parser, "folder")
     if args.quick:
         vars(args).update(steps=8, batch=8, every=4, columns=2)
         args.given |= {"steps": 8, "batch": 8}
     return parser, args
-
-
-def given(parser):
-    """The options that the command line names, and their values."""
-    unset = dict.fromkeys(vars(parser.parse_args(["folder"])))
-    found = parser.parse_args(namespace=argparse.Namespace(**unset))
-    return {name: value for name, value in vars(found).items() if value is not None}
 
 
 def suggested(n, size):
@@ -152,11 +144,7 @@ def resume(args, path, images, names):
             f"the pictures are {images.shape[1:]} of {names}, expected those of "
             f"{path}, {run.shape} of {run.classes}"
         )
-    done, recipe = len(run.losses), run.recipe
-    last = recipe.steps - 1  # of a finished run, too
-    rate = learning_rate(min(done, last), recipe.steps, recipe.lr, recipe.warmup)
-    print(f"goes on after step {done}, to {recipe.steps}; the learning rate is now "
-          f"{rate:.2g} and falls to 0 as a cosine")  # fmt: skip
+    goes_on(run)
     return run
 
 

@@ -17,11 +17,10 @@ import time
 from pathlib import Path
 
 import numpy as np
-from limits import count, seed, steps
+from limits import count, given, goes_on, seed, steps
 
 from nanodiff import data, sampling, sprites, viz
 from nanodiff.evaluate import confusion
-from nanodiff.optim import learning_rate
 from nanodiff.run import Run, Stopped
 from nanodiff.train import Recipe
 
@@ -53,22 +52,11 @@ def options():
     return args
 
 
-def given(parser):
-    """The options that the command line names, and their values."""
-    unset = dict.fromkeys(vars(parser.parse_args([])))
-    found = parser.parse_args(namespace=argparse.Namespace(**unset))
-    return {name: value for name, value in vars(found).items() if value is not None}
-
-
 def resume(args, path):
     """The run that was begun. An option that is named must be as it was then."""
     names = args.given.keys() - {"out", "n", "every", "resume", "quick"}
     run = Run.resume(path, **{name: getattr(args, name) for name in names})
-    done, recipe = len(run.losses), run.recipe
-    last = recipe.steps - 1  # of a finished run, too
-    rate = learning_rate(min(done, last), recipe.steps, recipe.lr, recipe.warmup)
-    print(f"goes on after step {done}, to {recipe.steps}; the learning rate is now "
-          f"{rate:.2g} and falls to 0 as a cosine")  # fmt: skip
+    goes_on(run)
     return run
 
 
