@@ -308,17 +308,17 @@ def at(table, t, images, first=0, name="t"):
     (2, 1, 1, 1)
     """
     table = check.array("table", table, ("T + 1",))
-    images = check.array("images", images)
-    check.integer("first", first, 0)
+    images, first = check.array("images", images), check.integer("first", first, 0)
     t, T = check.as_array(name, t, "an integer, or one an image"), table.size - 1
     if t.shape not in ((), images.shape[:1]):
         raise ValueError(
             f"{name} has shape {t.shape}, expected () or {images.shape[:1]}"
         )
-    if not np.issubdtype(t.dtype, np.integer):
+    if t.dtype.kind not in "iu":
         raise ValueError(f"{name} has dtype {t.dtype}, expected integers")
-    if ((t < first) | (t > T)).any():
-        value = t[(t < first) | (t > T)].flat[0]
+    low, high = (t.min(initial=T), t.max(initial=first)) if t.ndim else [t.item()] * 2
+    if low < first or high > T:
+        value = low if low < first else high
         raise ValueError(f"{name} is {value}, expected {first}..{T}")
     return table[t].reshape(t.shape + (1,) * (images.ndim - 1))
 

@@ -13,6 +13,23 @@ from numba.extending import overload
 from nanodiff.fast.compiled import ORDERED, SUMS, compiled
 
 
+def group_norm(x, scale, shift, groups, tiny, silu):
+    """As `plain.group_norm`."""
+    x, y = np.ascontiguousarray(x), np.empty(x.shape, x.dtype)
+    mean, rstd = np.empty((2, len(x), groups), x.dtype)
+    normalise(x, scale, shift, x.dtype.type(tiny), silu, y, mean, rstd)
+    return y, mean, rstd
+
+
+def group_norm_backward(dy, x, scale, shift, mean, rstd, silu, add=None):
+    """As `plain.group_norm_backward`."""
+    x, dy = np.ascontiguousarray(x), np.ascontiguousarray(dy)
+    dx, dscale, dshift = np.empty_like(x), np.empty_like(scale), np.empty_like(shift)
+    add = dx[:0] if add is None else np.ascontiguousarray(add)
+    normalise_backward(dy, x, scale, shift, mean, rstd, silu, add, dx, dscale, dshift)
+    return dx, dscale, dshift
+
+
 def sigmoid(u):
     """1 / (1 + exp(-u)); compiled for float32 in plain arithmetic, which vectorises."""
     return 1 / (1 + np.exp(-u))
@@ -61,7 +78,7 @@ def moment(a, m, b, n):
 
 
 @compiled(parallel=True)
-def group_norm(x, scale, shift, tiny, silu, y, mean, rstd):
+def normalise(x, scale, shift, tiny, silu, y, mean, rstd):
     """Write y, mean and rstd."""
     (N, C), groups, zero = scale.shape, mean.shape[1], x.dtype.type(0)
     width = C // groups
@@ -92,9 +109,7 @@ def silu_slope(u, least):
 
 
 @compiled(parallel=True)
-def group_norm_backward(
-    dy, x, scale, shift, mean, rstd, silu, add, dx, dscale, dshift
-):  # fmt: skip
+def normalise_backward(dy, x, scale, shift, mean, rstd, silu, add, dx, dscale, dshift):
     """Write dx, dscale and dshift, recomputing u and its sigmoid from x.
 
     add has dx's shape and is added to it, or size 0 for none.
