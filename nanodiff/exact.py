@@ -12,11 +12,13 @@ Gaussian data; many with s_i = 0 are a finite data set. Each predictor is a `mod
 t)` in float64, for samplers and `likelihood`.
 
 For Gaussian data a sampler's step is affine, x_s = slope x_t + level + spread z, so the
-mean and the variance of its x_0 follow without drawing any.
+mean and the variance of its x_0 follow without drawing any. For any mixture on the
+line, `carried` is where a sampler without noise should end.
 
 Shapes: x, xt (N, ...); means (M, ...); stds, weights (M,).
 """
 
+import math
 from itertools import pairwise
 
 import numpy as np
@@ -26,6 +28,8 @@ from nanodiff.ddim import falling
 from nanodiff.ddpm import VARIANCES
 from nanodiff.prediction import KINDS, target
 from nanodiff.schedule import at
+
+_erfc = np.vectorize(math.erfc, otypes=[np.float64])
 
 
 def gaussian(schedule, mean, std, predicts="eps"):
@@ -118,6 +122,40 @@ def points(schedule, x0, predicts="eps"):
     """
     x0 = check.array("x0", x0, ("M", ...))
     return mixture(schedule, check.finite("x0", x0), 0.0, predicts=predicts)
+
+
+def carried(schedule, means, stds, x, t, s):
+    """Return x_s, where DDIM's differential equation carries x_t = x, on the line.
+
+    Data: a mixture in equal shares of N(means[i], stds[i]^2). Paths do not cross, so
+    the share of x_t below x is that of x_s below x_s, and halving an interval finds it.
+    means, stds: (M,), stds above 0. x: (N,), exact to 1e-9 within five deviations. t,
+    s: in 0..T. Raises ValueError otherwise.
+
+    >>> from nanodiff.schedule import linear
+    >>> carried(linear(1000), [0.3], [0.5], np.array([0.0, 1.0]), 1000, 0).round(4)
+    array([0.299 , 0.7991])
+    """
+    means = check.finite("means", check.reals("means", means, ("M",)))
+    stds = check.finite("stds", check.reals("stds", stds, (len(means),)))
+    if not (stds > 0).all():
+        check.refuse("stds", stds, "values above 0")
+    x = check.finite("x", check.reals("x", x, ("N",)))
+    alpha_bar = check.schedule(schedule).alpha_bar
+
+    def below(x, time):  # the share of x_time below x
+        a, b2 = np.sqrt(alpha_bar[time]), 1 - alpha_bar[time]
+        away = (x[:, None] - a * means) / np.sqrt(a**2 * stds**2 + b2)
+        return _erfc(-away / np.sqrt(2)).mean(1) / 2
+
+    at(alpha_bar, t, x), at(alpha_bar, s, x, name="s")  # or ValueError
+    share, reach = below(x, t), np.abs(means).max() + 9 * max(1.0, stds.max())
+    low, high = np.full(len(x), -reach), np.full(len(x), reach)
+    for _ in range(64):  # reach / 2^64 is below rounding
+        middle = (low + high) / 2
+        under = below(middle, s) < share
+        low, high = np.where(under, middle, low), np.where(under, high, middle)
+    return middle
 
 
 def ddpm_moments(schedule, mean, std, variance="beta_tilde"):

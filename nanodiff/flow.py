@@ -39,9 +39,9 @@ def coordinates(schedule):
     is none.
 
     >>> from nanodiff.schedule import straight
-    >>> tau, scale = coordinates(straight(4))
-    >>> tau.round(6).tolist(), scale.round(3).tolist()
-    ([0.0, 0.2, 0.4, 0.6, 0.8], [1.0, 1.213, 1.387, 1.387, 1.213])
+    >>> tau, scale = coordinates(straight(99))
+    >>> tau[[0, 25, 50, 99]].round(6).tolist(), scale[[0, 50]].round(4).tolist()
+    ([0.0, 0.25, 0.5, 0.99], [1.0, 1.4142])
     """
     alpha_bar = check.schedule(schedule).alpha_bar
     noise = np.sqrt(1 - alpha_bar)
