@@ -7,7 +7,10 @@ from hypothesis import strategies as st
 
 from nanodiff import ddim, exact, flow
 from nanodiff.prediction import KINDS
+from nanodiff.run import Run
 from nanodiff.schedule import linear, predict_x0, q_sample, straight, zero_terminal
+from nanodiff.toy import MLP
+from nanodiff.train import Recipe
 from tests.strategies import (
     falling_times,
     mixture_error,
@@ -180,6 +183,24 @@ def test_twenty_five_steps_of_heun_unless_told():
     found = list(flow.sample(model, linear(100), x))
     told = list(flow.sample(model, linear(100), x, 25, "eps", None, 2))
     assert found == told and len(found) == 25
+
+
+def test_a_run_that_learns_flow_is_resumed_and_sampled_by_any_sampler(tmp_path, rng):
+    recipe = Recipe(3, 8, warmup=0, predicts="flow")
+    run = Run(recipe, 50, "straight", seed=0, network=MLP, shape=(2,))
+    path = tmp_path / "run.npz"
+    run.learn(rng.standard_normal((9, 2), dtype=np.float32), None, path, every=9)
+    found = Run.resume(path, predicts="flow", schedule="straight").trained()
+    xT, noise = rng.standard_normal((4, 2), dtype=np.float32), found.schedule
+    mlp = found.network.network
+    want = last(flow.sample(mlp, noise, xT, 9, "flow", order=1))[1]
+    assert abs(want - xT).max() > 0.01
+    for x0 in (
+        last(flow.sample(found.model, noise, xT, 9, order=1))[1],
+        last(ddim.sample(mlp, noise, xT, 9, predicts="flow"))[1],
+        last(ddim.sample(found.model, noise, xT, 9))[1],
+    ):
+        np.testing.assert_allclose(x0, want, atol=1e-4)
 
 
 def test_bad_input_is_named():
