@@ -27,10 +27,10 @@ class Recipe:
     `warmup` steps and then falling to 0 as a cosine. drop: the share of contexts that
     are set to zero, so that the network also learns to do without (Ho, Salimans 2022,
     arXiv 2207.12598, Algorithm 1). max_norm: longer gradients are shortened to it.
-    predicts: what the network learns to say, "eps", "x0" or "v". focus: (share, first,
-    last), the share of times that are drawn from first..last; the others, and without a
-    focus all, are uniform in 1..T. optimizer: one of `optim.OPTIMIZERS`, which a `Run`
-    makes; `train` itself takes the one it is given.
+    predicts: what the network learns to say, one of `prediction.KINDS`. focus: (share,
+    first, last), the share of times that are drawn from first..last; the others, and
+    without a focus all, are uniform in 1..T. optimizer: one of `optim.OPTIMIZERS`,
+    which a `Run` makes; `train` itself takes the one it is given.
 
     Values are kept as Python's own, whatever the width of NumPy's. Raises ValueError if
     one is out of its range.

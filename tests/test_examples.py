@@ -39,7 +39,7 @@ def test_train_resume_and_sample(tmp_path):
     result = python(*train, "--resume")  # nothing is left to do
     assert result.returncode == 0, result.stderr
     assert (tmp_path / "checkpoint.npz").read_bytes() == before
-    for sampler in ("ddim", "ddpm"):
+    for sampler in ("ddim", "ddpm", "dpm", "flow"):
         picture = tmp_path / f"{sampler}-digits.png"
         result = python(
             ROOT / "examples/sample.py", "--quick", "--sampler", sampler,
@@ -58,7 +58,9 @@ def test_train_resume_and_sample(tmp_path):
 @pytest.mark.parametrize("name, made, words", [
     ("toy_points", "fields.png points.png", "ring: loss"),
     ("convergence", "inversion.png orders.png", "DDIM: slope -0.9"),
-    ("convergence", "inversion.png orders.png", "Heun: slope -1.9"),
+    ("convergence", "inversion.png orders.png", "Heun: slope -2.0"),
+    ("convergence", "inversion.png orders.png", "DPM-Solver++(2M): slope -1.9"),
+    ("flow_paths", "paths.png", "one point: crookedness 0.0000"),
     ("check_a_sampler", "steps.png", "nothing is broken"),
     ("check_a_sampler", "steps.png", "joins      BROKEN"),
     ("train_judge", "trained_judge.npz", "of 2000 test digits"),

@@ -19,7 +19,12 @@ def test_the_loss_of_eps_weighs_the_error_of_x0_by_snr_and_that_of_v_by_snr_plus
     t = data.draw(st.integers(1, schedule.T))
     a, b = np.sqrt([schedule.alpha_bar[t], 1 - schedule.alpha_bar[t]])
     snr = schedule.snr[t]
-    for kind, weight in {"eps": snr, "x0": 1, "v": snr + 1}.items():
+    for kind, weight in {
+        "eps": snr,
+        "x0": 1,
+        "v": snr + 1,
+        "flow": (np.sqrt(snr) + 1) ** 2,
+    }.items():
         output = target(schedule, x0, t, eps, kind) + error
         x0_hat, _ = split(schedule, a * x0 + b * eps, t, output, kind)
         np.testing.assert_allclose(weight * (x0_hat - x0) ** 2, error**2, rtol=1e-7)

@@ -66,7 +66,7 @@ class Recorder:
         self.d = d
 
 
-@pytest.mark.parametrize("predicts", ["eps", "x0", "v"])
+@pytest.mark.parametrize("predicts", KINDS)
 @pytest.mark.parametrize("given", [True, False])
 def test_a_step_is_algorithm_1(predicts, given):
     schedule, (x0, context) = linear(50), images(9)
@@ -93,13 +93,14 @@ def test_a_step_is_algorithm_1(predicts, given):
         np.testing.assert_array_equal(model.inputs[2], context[i] * keep[:, None])
     else:
         assert model.inputs[2] is None
-    want = {"eps": eps, "x0": x0[i], "v": a * eps - b * x0[i]}[predicts]
+    says = {"eps": eps, "x0": x0[i], "v": a * eps - b * x0[i], "flow": eps - x0[i]}
+    want = says[predicts]
     error = model.output - want
     np.testing.assert_allclose(loss, np.mean(error**2), rtol=1e-5)
     np.testing.assert_allclose(model.d, 2 * error / error.size, atol=1e-6)
 
 
-@pytest.mark.parametrize("predicts", ["eps", "x0", "v"])
+@pytest.mark.parametrize("predicts", KINDS)
 def test_in_half_of_the_steps_the_network_is_shown_its_first_guess(predicts):
     schedule, (x0, context) = linear(50), images(9)
     rng, asked = np.random.default_rng(4), []
