@@ -36,7 +36,10 @@ def test_every_folder_of_code_is_in_the_wheel():
 def test_every_licence_is_there_and_named():
     files = SETUP["metadata"]["license_files"].split()
     assert sorted(files) == sorted(path.name for path in ROOT.glob("LICENSE*"))
-    assert SETUP["metadata"]["license"] == "MIT AND CC-BY-SA-3.0"
+    assert SETUP["metadata"]["license_expression"] == "MIT AND CC-BY-SA-3.0"
+    text = (ROOT / "LICENSE-DIGITS").read_text(encoding="utf-8")
+    assert "\nAttribution-ShareAlike 3.0 Unported\n" in text
+    assert re.findall(r"^(\d)\. ", text, re.M) == list("12345678")  # whole
 
 
 def test_the_page_of_the_package_has_no_link_that_leads_nowhere():
