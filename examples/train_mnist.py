@@ -6,13 +6,12 @@ python examples/train_mnist.py --start mnist    goes on from the digits of the p
 """
 
 import argparse
-import shlex
 import sys
 import time
 from pathlib import Path
 
 import numpy as np
-from limits import count, given, goes_on, number, rate, seed, steps
+from limits import command, count, given, goes_on, number, rate, seed, steps
 
 from nanodiff import data, sampling, trained, viz
 from nanodiff.optim import OPTIMIZERS
@@ -154,17 +153,16 @@ def main():
         context = data.one_hot(labels)
         run.learn(images, context, path, args.every, lambda run: draw(run, args.out))
     except Stopped as stop:
-        words = ["python", sys.argv[0], "--resume", "--out", args.out]
+        words = ["--resume", "--out", args.out]
         words += ["--data", args.data] if args.data else []
-        command = shlex.join(map(str, words))
-        print(f"\n{stop}; go on with --resume:\n{command}", file=sys.stderr)
+        again = command("train_mnist", *words)
+        print(f"\n{stop}; go on with --resume:\n{again}", file=sys.stderr)
         raise SystemExit(128 + stop.signal) from None
     except (ValueError, OSError) as error:
         raise SystemExit(f"train_mnist.py: error: {error}") from error
     files = ", ".join(sorted(file.name for file in args.out.iterdir()))
     print(f"{args.out} has {files} after {time.time() - start:.0f} s; next:")
-    model = shlex.quote(str(path))
-    print(f"python examples/sample.py --model {model} --classes 2026")
+    print(command("sample", "--model", path, "--classes", 2026))
 
 
 if __name__ == "__main__":

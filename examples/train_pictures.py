@@ -12,13 +12,12 @@ examples/sample.py. Ctrl-C saves; --resume goes on, with the same FOLDER, --size
 """
 
 import argparse
-import shlex
 import sys
 import time
 from pathlib import Path
 
 import numpy as np
-from limits import count, given, goes_on, number, rate, seed, steps, weight
+from limits import command, count, given, goes_on, number, rate, seed, steps, weight
 
 from nanodiff import data, viz
 from nanodiff.run import Run, Stopped
@@ -148,14 +147,14 @@ def resume(args, path, images, names):
     return run
 
 
-def command(args):
-    """What goes on with a run that was stopped."""
-    words = ["python", sys.argv[0], args.folder, "--resume", "--out", args.out]
+def to_resume(args):
+    """The line that goes on with a run that was stopped."""
+    words = [args.folder, "--resume", "--out", args.out]
     words += ["--flips"] if args.flips else []
     for name in ("size", "channels", "held_out"):
         if name in args.given:
             words += [f"--{name.replace('_', '-')}", args.given[name]]
-    return shlex.join(map(str, words))
+    return command("train_pictures", *words)
 
 
 def learn(args):
@@ -190,7 +189,7 @@ def main():
         viz.folder(args.out)
         path, names = learn(args)
     except Stopped as stop:
-        print(f"\n{stop}; go on with --resume:\n{command(args)}", file=sys.stderr)
+        print(f"\n{stop}; go on with --resume:\n{to_resume(args)}", file=sys.stderr)
         raise SystemExit(128 + stop.signal) from None
     except (ValueError, OSError) as error:
         parser.error(str(error))
@@ -198,7 +197,7 @@ def main():
     spent = (time.time() - start) / 60
     print(f"{args.out} has {files} after {spent:.1f} minutes; next:")
     words = ["--model", path, "--classes", ",".join(names), "--w", 1]
-    print(f"python examples/sample.py {shlex.join(map(str, words))}")
+    print(command("sample", *words))
 
 
 if __name__ == "__main__":
