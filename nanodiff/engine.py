@@ -43,14 +43,14 @@ class Turn(contextlib.ContextDecorator):
         self.lost = self.used and not self.survives_fork
 
     def __enter__(self):
-        if not self.used:
-            self.start()
         if self.lost:
             raise RuntimeError(
                 "this process was forked after nanodiff had computed, so its threads "
                 "are lost; start it by the 'spawn' method of multiprocessing"
             )
         self.lock.acquire()
+        if not self.used:
+            self.start()
         self.depth, self.used = self.depth + 1, True
         if self.depth == 1:
             self.limit = self.blas.limit(limits=1, user_api="blas")
