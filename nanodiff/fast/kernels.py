@@ -18,7 +18,7 @@ work of x, then planes and work of y or dy, each with an axis of threads before.
 import numba
 from numpy import uint64
 
-from nanodiff.fast.compiled import SUMS, compiled
+from nanodiff.fast.compiled import SUMS, compiled, full_vectors
 from nanodiff.fast.norms import total
 from nanodiff.fast.packing import pack, unpack
 
@@ -77,11 +77,13 @@ def correlate(x, blocks, bias, add, y, taps, layout_x, layout_y, frame, scratch)
     Each string is one thread's. If there is one string only, two threads compute half
     of the channels of y each, and both pack it. No two write the same pixel of y.
     """
+    full_vectors()
     N, K = x.shape[0], y.shape[1]
     (offset, starts), (group, lead, pitch, span) = taps, frame
     planes, count = len(starts) - 1, (N + group - 1) // group
     shares = 2 if count == 1 and K > OUTPUTS else 1
     for b in numba.prange(count * shares):
+        full_vectors()
         thread = numba.get_thread_id()
         x_planes, x_work = scratch[0][thread], scratch[1][thread]
         y_planes, y_work = scratch[2][thread], scratch[3][thread]
@@ -115,10 +117,12 @@ def correlate_weight(x, dy, dblocks, dbias, taps, layout_x, layout_dy, frame, sc
     Each partial sum is one thread's, as two that added to one would lose updates. Their
     number and the order within each are fixed, so the bits do not depend on threads.
     """
+    full_vectors()
     N, K, partial_sums = x.shape[0], dy.shape[1], dblocks.shape[0]
     (offset, starts), (group, lead, pitch, span) = taps, frame
     planes, count = len(starts) - 1, (N + group - 1) // group
     for part in numba.prange(partial_sums):
+        full_vectors()
         thread = numba.get_thread_id()
         x_planes, x_work = scratch[0][thread], scratch[1][thread]
         dy_planes, dy_work = scratch[2][thread], scratch[3][thread]
@@ -155,6 +159,7 @@ def correlate_weight(x, dy, dblocks, dbias, taps, layout_x, layout_dy, frame, sc
 @compiled
 def add_channel(images, more, k):
     """Add to channel k of images that of `more`, while it is in the cache."""
+    full_vectors()
     for n in range(len(images)):
         y, added = images[n, k].reshape(-1), more[n, k].reshape(-1)
         for p in range(uint64(y.size)):
