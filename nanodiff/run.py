@@ -101,10 +101,11 @@ class Run:
     def beginning_with(cls, found, recipe, *, seed, **more):
         """Return a new run of the network, noise and weights of a `Pretrained`.
 
-        more: settings of a UNet that are to grow: `middle`, `self_condition`. What is
-        new changes nothing at first. Raises ValueError if the network has what is not
-        wanted, if the recipe predicts something else than the network does, or if what
-        the network was trained with is not known.
+        more: settings of a UNet that are to grow: `middle`, `self_condition`,
+        `attention`. What is new changes nothing at first. Raises ValueError if the
+        network has what is not wanted, or attention of other heads, if the recipe
+        predicts something else than the network does, or if what the network was
+        trained with is not known.
         """
         kind = type(found.network.network)
         *noise, network, options, before = settings(found.about, kind)
@@ -112,6 +113,12 @@ class Run:
             raise ValueError(
                 f"recipe predicts {recipe.predicts!r}, expected what the network was "
                 f"trained for, {before['predicts']!r}"
+            )
+        heads = options.get("attention", 0)
+        if heads and more.get("attention", heads) != heads:
+            raise ValueError(
+                f"attention is {more['attention']}, expected the heads that the "
+                f"network has, {heads}"
             )
         about = {key: found.about.get(key) for key in ("shape", "classes")}
         options = options | about | more
