@@ -73,14 +73,15 @@ class Run:
 
     @classmethod
     def of_pictures(
-        cls, images, names, steps=2000, batch=32, lr=2e-3, T=500, *, seed, **options
-    ):
+        cls, images, names, steps=2000, batch=32, lr=2e-3, T=500, *, seed,
+        min_snr=None, **options,
+    ):  # fmt: skip
         """Return a new run that fits pictures, with settings that work.
 
         images: (n, C, H, W) and names, as `data.pictures` returns them. It predicts v
-        and is moved by Muon. options: of the UNet, such as channels. Raises ValueError
-        if there are no pictures, or if their sides cannot be halved as often as the
-        network does.
+        and is moved by Muon. min_snr: as in `Recipe`. options: of the UNet, such as
+        channels. Raises ValueError if there are no pictures, or if their sides cannot
+        be halved as often as the network does.
         """
         images, _ = check_data(images, None)
         steps, names = check.integer("steps", steps, 1), list(names)
@@ -91,8 +92,9 @@ class Run:
                 f"divisible by {halved}"
             )
         recipe = Recipe(
-            steps, batch, lr, min(50, steps // 2), predicts="v", optimizer="muon"
-        )
+            steps, batch, lr, min(50, steps // 2), predicts="v", optimizer="muon",
+            min_snr=min_snr,
+        )  # fmt: skip
         options |= {"image_channels": images.shape[1], "context_features": len(names)}
         options |= {"shape": images.shape[1:], "classes": names}
         return cls(recipe, T, seed=seed, **options)
