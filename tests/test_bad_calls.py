@@ -106,6 +106,9 @@ GOOD = {  # by the parameter's name, then what is special of a function or a cla
     "source": lambda: np.full((4, 8, 8), 99, np.uint8), "image": lambda: Image.new("L", (9, 8)),
     "sampler": lambda: "ddim", "shape": lambda: (1, 8, 8), "titles": lambda: ["a", "b"],
     "held_out": lambda: [(1, 2.0)], "named": lambda: {"linear": LINEAR},
+    "heads": lambda: 2, "attention": lambda: 2, "gamma": lambda: 5.0, "min_snr": lambda: 5.0,
+    "q": lambda: floats(2, 4, 3), "k": lambda: floats(2, 4, 3), "v": lambda: floats(2, 4, 3),
+    "A": lambda: floats(2, 3, 3),
 }  # fmt: skip
 SPECIAL = {  # where a name means something else
     "schedule.at": {"images": lambda: floats(2, 3), "name": lambda: "t"},
@@ -124,7 +127,8 @@ SPECIAL = {  # where a name means something else
     "layers.Layer.__call__": {"inputs": lambda: (floats(4, 3),)},
     "layers.Layer.add_param": {"name": lambda: "extra"},
     "layers.Linear.forward": {"x": lambda: floats(4, 3)}, "layers.Linear.backward": {"dy": lambda: floats(4, 2)},
-    "layers.GroupNorm": {"channels": lambda: 4},
+    "layers.GroupNorm": {"channels": lambda: 4}, "attention.Attention": {"channels": lambda: 4},
+    "attention.attend_backward": {"dy": lambda: floats(2, 4, 3)},
     "unet.time_features": {"dtype": lambda: np.float32},
     "unet.Embedding.forward": {"context": lambda: floats(2, 3)},
     "unet.Down.backward": {"dy": lambda: floats(2, 4, 4, 4), "dskip": lambda: floats(2, 4, 8, 8)},

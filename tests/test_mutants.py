@@ -28,7 +28,8 @@ FOLDER = Path(nanodiff.__file__).parent
 # them. The others keep what they have: compiled loops would be compiled again.
 FRESH = [
     "check", "schedule", "prediction", "ddpm", "ddim", "heun", "exact", "likelihood",
-    "optim", "self_conditioning", "train", "checkpoint", "unet", "data", "viz",
+    "optim", "self_conditioning", "train", "checkpoint", "attention", "unet", "data",
+    "viz",
     "guidance", "latent", "respace", "gradcheck", "plain", "pictures",
 ]  # fmt: skip
 JUDGES = {  # the test files of which one must fail
@@ -46,6 +47,7 @@ JUDGES = {  # the test files of which one must fail
     "guidance": ["guidance"],
     "latent": ["latent"],
     "respace": ["respace"],
+    "attention": ["attention"],
     "unet": ["unet"],
     "plain": ["plain"],
     "self_conditioning": ["self_conditioning"],
