@@ -85,7 +85,8 @@ def min_snr(schedule, t, images, gamma, predicts="eps"):
     >>> min_snr(schedule, np.array([1, 60]), images, 5.0, "eps").round(3).tolist()
     [[0.005], [1.0]]
     """
-    gamma, images = check.number("gamma", gamma, above=0), check.array("images", images)
+    gamma = check.number("gamma", gamma, above=0)
+    images = check.array("images", images, ("N", ...))
     alpha_bar = at(check.schedule(schedule).alpha_bar, t, images, first=1)
     one = np.ones((len(images), *(1,) * (images.ndim - 1)))
     slope, _ = split(schedule, 0 * one, t, one, predicts)

@@ -115,6 +115,7 @@ SPECIAL = {  # where a name means something else
     "schedule.times": {"images": lambda: floats(2, 3)},
     "schedule.named": {"parameters": lambda: {}},
     "prediction.begin": {"predicts": lambda: "eps"},
+    "prediction.min_snr": {"images": lambda: floats(2, 3)},
     "ddim.step": {"t": lambda: 9}, "ddim.falling": {"steps": lambda: 4},
     "ddim.timesteps": {"steps": lambda: 4}, "ddim.invert": {"predicts": lambda: "x0"},
     "self_conditioning.WithFirstGuess": {"network": lambda: unet(self_condition=True)},

@@ -30,15 +30,11 @@ def test_the_loss_of_eps_weighs_the_error_of_x0_by_snr_and_that_of_v_by_snr_plus
 gammas = st.floats(1e-3, 1e3)
 
 
-@given(schedules, st.data(), gammas, st.sampled_from(KINDS), seeds)
-def test_weighted_by_min_snr_every_kind_has_the_same_loss(
-    schedule, data, gamma, kind, seed
-):
+@given(schedules, gammas, st.sampled_from(KINDS), seeds)
+def test_weighted_by_min_snr_every_kind_has_the_same_loss(schedule, gamma, kind, seed):
     rng = np.random.default_rng(seed)
     x0, eps, error = rng.standard_normal((3, 2, 5))
-    t = np.array(
-        data.draw(st.lists(st.integers(1, schedule.T), min_size=2, max_size=2))
-    )
+    t = rng.integers(1, schedule.T + 1, size=2)
     xt, y = q_sample(schedule, x0, t, eps), target(schedule, x0, t, eps, kind)
     x0_hat, _ = split(schedule, xt, t, y + error, kind)
     found = min_snr(schedule, t, x0, gamma, kind) * error**2
