@@ -6,8 +6,8 @@
 
 A convolution sees its neighbours; this sees the whole image, whatever the distance.
 With several heads the channels are cut into as many parts of d channels, and each part
-has a softmax of its own. Vaswani et al. 2017, arXiv 1706.03762, Eq. 1; in a U-Net for
-diffusion first in DDPM (Ho, Jain, Abbeel 2020, arXiv 2006.11239, Appendix B).
+has a softmax of its own. Vaswani et al. 2017, arXiv 1706.03762, Eq. 1; DDPM's U-Net has
+it at 16x16 pixels (Ho, Jain, Abbeel 2020, arXiv 2006.11239, Appendix B).
 
 No position goes in, so a permutation of the pixels permutes the result. An image does
 not depend on its batch: the products are taken image by image.
