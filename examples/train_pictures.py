@@ -135,8 +135,8 @@ def begin(args, images, names, learned):
 
 def resume(args, path, images, names):
     """The run that was begun. An option that is named must be as it was then."""
-    names = "steps", "batch", "lr", "seed", "attention", "min_snr", "levels"
-    asked = {name: args.given[name] for name in names if name in args.given}
+    kept = "steps", "batch", "lr", "seed", "attention", "min_snr", "levels"
+    asked = {name: args.given[name] for name in kept if name in args.given}
     if "levels" in asked:
         asked["channels"] = asked.pop("levels")
     run = Run.resume(path, **asked)
