@@ -84,6 +84,12 @@ def even(name, value):
     return value if value % 2 == 0 else refuse(name, value, "an even number")
 
 
+def divisor(name, value, n):
+    """Return an integer above 0 that divides n, such as groups of n channels."""
+    value = integer(name, value, 1)
+    return value if n % value == 0 else refuse(name, value, f"a divisor of {n}")
+
+
 def flag(name, value):
     """Return a Python or NumPy bool as a bool."""
     value = _scalar(value)

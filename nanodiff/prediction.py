@@ -12,7 +12,7 @@ error of x0_hat,
 
 so a loss of eps neglects noisy times, where SNR is near 0, while a loss of v or flow
 weighs each time by 1 or more. Salimans, Ho 2022, arXiv 2202.00512, section 4 and
-Appendix D.
+Appendix D. `min_snr` weighs all of them by min(SNR, gamma).
 
 Shapes: x0, xt, eps, output are equal, (N, ...); t an int or (N,).
 """
@@ -77,6 +77,29 @@ def split(schedule, xt, t, output, predicts="eps"):
         return x0_hat, times(scale, xt + times(signal, output))
     x0_hat = times(signal, xt) - times(noise, output)
     return x0_hat, times(noise, xt) + times(signal, output)
+
+
+def min_snr(schedule, t, images, gamma, predicts="eps"):
+    """Return the weights that give every kind of prediction the same loss.
+
+    weight (output - target)^2 = min(SNR, gamma) (x0_hat - x0)^2, so weight = min(SNR,
+    gamma) (dx0_hat / doutput)^2: min(SNR, gamma) for x0, that over SNR for eps, over
+    SNR + 1 for v. Hang et al. 2023, arXiv 2303.09556; their gamma is 5. The derivative
+    is what `split` makes of x_t = 0 and an output of 1. A float64 for each image, or
+    one for all, that broadcasts against the images. Raises ValueError for a gamma not
+    above 0, a t not in 1..T, an unknown kind, and for "eps" where alpha_bar_t is 0.
+
+    >>> from nanodiff.schedule import linear
+    >>> schedule, images = linear(100), np.zeros((2, 3))
+    >>> min_snr(schedule, np.array([1, 60]), images, 5.0, "eps").round(3).tolist()
+    [[0.005], [1.0]]
+    """
+    gamma = check.number("gamma", gamma, above=0)
+    images = check.array("images", images, ("N", ...))
+    alpha_bar = at(check.schedule(schedule).alpha_bar, t, images, first=1)
+    one = np.ones((len(images), *(1,) * (images.ndim - 1)))
+    slope, _ = split(schedule, 0 * one, t, one, predicts)
+    return np.minimum(alpha_bar / (1 - alpha_bar), gamma) * slope**2
 
 
 def _roots(schedule, t, images):

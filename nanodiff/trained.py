@@ -234,6 +234,8 @@ def _of_a_unet(shapes, options):
         "channels": [shapes[name][0] for name in ("conv_in.w", *levels)],
         "features": shapes["embed.time1.w"][0],
         "middle": len(blocks), "self_condition": "conv_x0.w" in shapes,
+        # no weight tells how many heads share it
+        "attention": (options["attention"] or 1) if "attention.q.w" in shapes else 0,
     }  # fmt: skip
 
 

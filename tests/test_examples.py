@@ -28,7 +28,8 @@ def python(*args, **environment):
 def test_train_resume_and_sample(tmp_path):
     script = ROOT / "examples/train_mnist.py"
     noise = ["--schedule", "cosine", "offset=0.02"]
-    train = [script, "--quick", "--self-condition", *noise, "--out", tmp_path]
+    more = ["--self-condition", "--attention", 2, "--min-snr", 5]
+    train = [script, "--quick", *more, *noise, "--out", tmp_path]
     result = python(*train)
     assert result.returncode == 0, result.stderr
     made = {path.name for path in tmp_path.iterdir()}
@@ -107,7 +108,7 @@ def test_own_pictures_are_drawn_trained_resumed_and_sampled(tmp_path):
     assert result.returncode == 0, result.stderr
     (shapes / "star" / "broken.png").write_bytes(b"")
     train = [ROOT / "examples/train_pictures.py", shapes, "--out", out, "--quick",
-             "--size", 16, "--flips"]  # fmt: skip
+             "--size", 16, "--flips", "--attention", 2, "--min-snr", 5]  # fmt: skip
     result = python(*train)
     assert result.returncode == 0, result.stderr
     assert "broken.png" in result.stderr and "about" in result.stdout

@@ -28,8 +28,9 @@ FOLDER = Path(nanodiff.__file__).parent
 # them. The others keep what they have: compiled loops would be compiled again.
 FRESH = [
     "check", "schedule", "prediction", "ddpm", "ddim", "heun", "flow", "dpm", "exact",
-    "likelihood", "optim", "self_conditioning", "train", "checkpoint", "unet", "data",
-    "viz", "guidance", "latent", "respace", "gradcheck", "plain", "pictures",
+    "likelihood", "optim", "self_conditioning", "train", "checkpoint", "attention",
+    "unet", "data", "viz", "guidance", "latent", "respace", "gradcheck", "plain",
+    "pictures",
 ]  # fmt: skip
 JUDGES = {  # the test files of which one must fail
     "check": ["check"],
@@ -48,6 +49,7 @@ JUDGES = {  # the test files of which one must fail
     "guidance": ["guidance"],
     "latent": ["latent"],
     "respace": ["respace"],
+    "attention": ["attention"],
     "unet": ["unet"],
     "plain": ["plain"],
     "self_conditioning": ["self_conditioning"],
