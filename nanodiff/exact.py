@@ -185,7 +185,7 @@ def empirical_floor(schedule, model, x0, rng):
     >>> bool(abs(floor - loss_floor(schedule, 0.5)[1:].mean()) < 4 * error)
     True
     """
-    check.function("model", model)
+    check.function("model", model, takes=2)
     check.generator("rng", rng, "integers", "standard_normal")
     x0 = check.at_least_two("x0", check.array("x0", x0, ("N", ...)))
     t = rng.integers(1, check.schedule(schedule).T + 1, size=len(x0))

@@ -44,7 +44,7 @@ def terms(model, schedule, x0, rng, variance="beta_tilde", bins=None, predicts="
     (101, 4)
     """
     table = _variance(check.schedule(schedule), variance)
-    check.function("model", model)
+    check.function("model", model, takes=2)
     check.choice("predicts", predicts, KINDS)
     check.generator("rng", rng)
     x0 = check.finite("x0", check.array("x0", x0, ("N", ...)))

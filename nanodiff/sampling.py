@@ -61,7 +61,7 @@ def draw(found, context, w=0.0, steps=50, *, rng, sampler="ddim", eta=0.0, shape
     shape = found.shape if shape is None else shape
     if shape is None:
         raise ValueError("shape is None, expected (C, H, W): found does not know it")
-    shape = tuple(check.integers("shape", shape, 1).tolist())
+    shape = tuple(check.integers("shape", shape, 1, check.WIDEST).tolist())
     model, noise, clip = found.model, found.schedule, 1.0 if len(shape) == 3 else None
     context = check.as_array("context", context, "an array, or how many pictures")
     if context.ndim:

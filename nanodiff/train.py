@@ -175,7 +175,7 @@ def loss_of(model, schedule, images, context, predicts, rng, batch=64):
     are the same, so that what differs is the model or the images. Raises ValueError for
     data as `check_data` does, and for what else does not fit.
     """
-    check.function("model", model, "a function of xt, t and context")
+    check.function("model", model, "a function of xt, t and context", 3)
     check.schedule(schedule), check.choice("predicts", predicts, KINDS)
     images, context = check_data(images, context)
     check.generator("rng", rng, "integers", "standard_normal")

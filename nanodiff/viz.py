@@ -49,7 +49,7 @@ def sheet(images, columns, scale=2):
     images = check.finite("images", check.array("images", images, ("n", "C", "H", "W")))
     columns, scale = (
         check.integer("columns", columns, 1),
-        check.integer("scale", scale, 1),
+        check.integer("scale", scale, 1, 100),
     )
     n, C, H, W = images.shape
     if C not in (1, 3) or n % columns:
@@ -119,7 +119,8 @@ def show(images, columns=None, scale=3, titles=None):
     rows = n // columns
     if titles is not None:
         titles = [
-            check.text("titles", title) for title in _some("titles", titles, rows)
+            check.instance("titles", title, str)
+            for title in _some("titles", titles, rows)
         ]
     high, wide = np.array(picture.shape[:2]) * scale / 100
     figure = _Shown(figsize=(wide + 0.8 * bool(titles), high), layout="constrained")
@@ -211,8 +212,8 @@ def save_points(path, sets):
 def save_fields(path, learned, exact, times):
     """Write a PNG of two models' directions -eps_hat in the plane, a column a time."""
     _check_picture(path)
-    check.function("learned", learned)
-    check.function("exact", exact)
+    check.function("learned", learned, takes=2)
+    check.function("exact", exact, takes=2)
     times = check.integers("times", times, 1).tolist()
     figure = Figure(figsize=(2.6 * len(times), 5.4), layout="constrained")
     grid = figure.subplots(2, len(times), squeeze=False, sharex=True, sharey=True)
@@ -230,8 +231,8 @@ def save_fields(path, learned, exact, times):
 def save_orders(path, curves, xlabel, ylabel):
     """Write a log-log PNG: curves is {label: (x, y)}, each with its fitted slope."""
     _check_curves(path, curves)
-    check.text("xlabel", xlabel)
-    check.text("ylabel", ylabel)
+    check.instance("xlabel", xlabel, str)
+    check.instance("ylabel", ylabel, str)
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.subplots()
     for label, (x, y) in curves.items():
