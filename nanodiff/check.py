@@ -23,7 +23,9 @@ def refuse(name, value, expected):
         ...
     ValueError: t is 7, expected 1..5
     """
-    if isinstance(value, np.ndarray) and (value.size > 9 or value.ndim > 1):
+    if np.ma.isMaskedArray(value):
+        said = f"a masked array of shape {value.shape}"
+    elif isinstance(value, np.ndarray) and (value.size > 9 or value.ndim > 1):
         said = f"an array of shape {value.shape}"
     else:  # NumPy's numbers as Python's
         said = str(value) if isinstance(value, np.generic) else repr(value)

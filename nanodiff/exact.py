@@ -37,7 +37,7 @@ def gaussian(schedule, mean, std):
     >>> bool(np.allclose(model(xt, 60), np.sqrt(1 - schedule.alpha_bar[60])))
     True
     """
-    schedule, std = check.schedule(schedule), check.number("std", std, 0)
+    schedule, std = check.schedule(schedule), check.number("std", std, 0, 1e100)
     mean = check.finite("mean", check.reals("mean", mean))
 
     def model(xt, t):
@@ -165,7 +165,10 @@ def loss_floor(schedule, std):
     >>> loss_floor(linear(1000), 0.5)[[1, 500]].round(4).tolist()
     [0.9996, 0.0209]
     """
-    std, floor = check.number("std", std, 0), np.ones(check.schedule(schedule).T + 1)
+    std, floor = (
+        check.number("std", std, 0, 1e100),
+        np.ones(check.schedule(schedule).T + 1),
+    )
     signal = schedule.alpha_bar[1:] * std**2
     floor[1:] = signal / (signal + 1 - schedule.alpha_bar[1:])
     return floor
@@ -193,7 +196,7 @@ def empirical_floor(schedule, model, x0, rng):
     alpha_bar = at(schedule.alpha_bar, t, x0)
     xt = np.sqrt(alpha_bar) * x0 + np.sqrt(1 - alpha_bar) * eps
     each = (
-        ((eps - check.array("output", model(xt, t), xt.shape)) ** 2)
+        ((eps - check.array("the model's output", model(xt, t), xt.shape)) ** 2)
         .reshape(len(x0), -1)
         .mean(1)
     )
@@ -206,7 +209,7 @@ def _gaussian(schedule, mean, std):
         raise ValueError(
             "schedule has alpha_bar[T] = 0, expected above 0: eps has no x0"
         )
-    return check.number("mean", mean), check.number("std", std, 0)
+    return check.number("mean", mean), check.number("std", std, 0, 1e100)
 
 
 def _eps_line(schedule, mean, std, t):

@@ -123,6 +123,8 @@ def begin(model, schedule, xT, times, predicts, clip):
     clip, xT = check.clip(clip), check.array("xT", xT, ("N", ...))
     if predicts == "eps":
         times = check.integers("times", times, 0, check.schedule(schedule).T)
+        if len(times) < 2:
+            check.refuse("times", times, "two times at least, the last of them 0")
         alpha_bar = schedule.alpha_bar[times]
         if alpha_bar[0] == 0:
             raise ValueError(

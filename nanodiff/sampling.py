@@ -128,7 +128,7 @@ def _label(known, name):
     """The place of a class, given by its name, or by its label as an integer."""
     if isinstance(name, str) and name in known:
         return known.index(name)
-    number = isinstance(name, int | np.integer) and not isinstance(name, bool)
-    if number and 0 <= name < len(known):
+    number = isinstance(name, int | np.integer)
+    if number and not isinstance(name, check.NO_NUMBER) and 0 <= name < len(known):
         return int(name)
     raise ValueError(f"classes has {name!r}, expected one of {known}")

@@ -167,8 +167,8 @@ def sigmoid(T, start=-3.0, end=3.0):
     >>> sigmoid(4).alpha_bar.round(3).tolist()
     [1.0, 0.851, 0.5, 0.149, 0.0]
     """
-    T, _ = check.integer("T", T, 1), check.number("start", start)
-    check.number("end", end)
+    T, start = check.integer("T", T, 1), check.number("start", start)
+    end = check.number("end", end)
     if not start < end:
         raise ValueError(f"start is {start}, expected below end, which is {end}")
     with np.errstate(over="ignore"):  # exp may be infinite: the curve is 0 there

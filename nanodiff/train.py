@@ -107,6 +107,7 @@ def train(model, schedule, images, context, recipe, *, rng, optimizer, ema, firs
         break
     check.generator("rng", rng, "integers", "standard_normal", "random")
     check.thing("optimizer", optimizer, "an optimiser, such as Adam", "step")
+    check.function("optimizer.step", optimizer.step, "a function of grads and lr")
     check.thing("ema", ema, "an EMA", "update")
     first = check.integer("first", first, 0)
     return _train(
@@ -187,7 +188,7 @@ def loss_of(model, schedule, images, context, predicts, rng, batch=64):
         t = rng.integers(1, schedule.T + 1, size=len(x0))
         eps = rng.standard_normal(x0.shape).astype(x0.dtype)
         output = model(q_sample(schedule, x0, t, eps), t, given)
-        output = check.array("output", output, x0.shape)
+        output = check.array("the model's output", output, x0.shape)
         error = output - target(schedule, x0, t, eps, predicts)
         total += float(np.mean(error * error)) * len(x0)
     return total / len(images)

@@ -112,7 +112,7 @@ def show(images, columns=None, scale=3, titles=None):
     (36, 72)
     """
     images = check.array("images", images, ("n", "C", "H", "W"))
-    n, scale = len(images), check.number("scale", scale, above=0)
+    n, scale = len(images), check.number("scale", scale, 0.01, 100)
     if columns is None:
         columns = min(c for c in range(1, n + 1) if n % c == 0 and c * c >= n)
     picture = sheet(images, columns, scale=1)

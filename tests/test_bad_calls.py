@@ -227,7 +227,10 @@ SPECIAL = {  # where a name means something else
 ALIAS = {  # what a parameter is called in messages, where not by its name
     ("self_conditioning.WithFirstGuess.backward", "dy"): "d_eps",
     ("schedule.named", "name"): "schedule", ("layers.Layer.__call__", "inputs"): "x",
-    ("pictures.pictures", "source"): "source|images", ("schedule.at", "first"): "t|first", ("schedule.at", "images"): "t|images",
+    ("pictures.pictures", "source"): "source|images|labels", ("schedule.at", "first"): "t|first", ("schedule.at", "images"): "t|images",
+    ("trained.fit", "options"): "context_features",
+    # not asked in each step of a sampler, whose `begin` has asked: Python's own words
+    ("prediction.ask", "model"): "model|positional",
     ("run.Run", "schedule_parameters"): "schedule", ("files.exactly", "size"): "size|bytes", ("run.Run.learn", "images"): "images|xt",
     ("gradcheck.gradcheck", "inputs"): "x|inputs", ("train.train", "images"): "xt|images",
 }  # fmt: skip

@@ -14,6 +14,7 @@ import tempfile
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -270,6 +271,89 @@ def test_if_nothing_can_be_written_the_error_names_the_path(images, path, monkey
     assert weights(Run.resume(path)) == whole(images)
 
 
+def test_what_a_killed_writer_left_is_removed_in_time(path):
+    """By the next run there at once, by any other writer when it is an hour old."""
+    left, other = (path.with_name(f".part-{'0' * 16}-{name}") for name in
+                   ("run.npz", "other.npz"))  # fmt: skip
+
+    def kill(age):
+        for part in (left, other):
+            part.write_bytes(b"half")
+            os.utime(part, (time.time() - age,) * 2)
+
+    kill(files.LEFT - 60)
+    files.write(path, b"whole")
+    assert left.exists()  # its writer may be at it
+    kill(files.LEFT + 60)
+    files.write(path, b"whole")
+    assert not left.exists() and other.exists()  # of another path
+    kill(0)
+    with files.alone(path):
+        assert not left.exists() and other.exists()
+    assert path.read_bytes() == b"whole"
+
+
+class Bad:
+    """An optimiser's class whose step makes NaN of the weights, at the third step."""
+
+    def step(self, grads, lr):
+        super().step(grads, lr)
+        if self.k == 3:
+            self.params["conv_in.w"][...] = np.nan
+
+
+@pytest.mark.parametrize("every, step", [(2, 2), (9, 3)])
+def test_a_loss_that_is_not_finite_names_the_last_save(images, path, every, step):
+    run = start(6)
+    run.optimizer.__class__ = type("Step", (Bad, type(run.optimizer)), {})
+    words = (
+        f"at step 3 the loss is nan.*; the last save, '.*run.npz', is of step {step}"
+    )
+    with pytest.raises(FloatingPointError, match=words):
+        learn(run, images, path, every=every)
+    again = Run.resume(path)
+    assert len(again.losses) == step and there(path) == ["run.npz"]
+    finite = all(np.isfinite(w).all() for w in again.model.named_params().values())
+    assert finite == (every == 2)  # the third step's are NaN, and all that there was
+    if every == 2:  # and the save is what an unbroken run has there
+        assert again.losses == run.losses[:2]
+        assert weights(learn(again, images, path)) == whole(images, 6)
+
+
+def test_where_windows_locks_a_second_run_is_refused_too(path, monkeypatch):
+    """By `msvcrt`, here one that does as its documentation says."""
+    locked = set()
+
+    def locking(fd, mode, size):
+        assert (mode, size, os.lseek(fd, 0, os.SEEK_CUR)) == ("LK_NBLCK", 1, 0)
+        here = os.fstat(fd).st_ino
+        if here in locked:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        locked.add(here)
+
+    windows = SimpleNamespace(locking=locking, LK_NBLCK="LK_NBLCK")
+    monkeypatch.setitem(sys.modules, "fcntl", None)
+    monkeypatch.setitem(sys.modules, "msvcrt", windows)
+    unlink = Path.unlink
+
+    def removed(self, **more):
+        if self.name.startswith(".lock"):
+            raise PermissionError(errno.EACCES, "it is open")
+        unlink(self, **more)
+
+    monkeypatch.setattr(Path, "unlink", removed)
+    with (
+        files.alone(path),
+        pytest.raises(ValueError, match="to which another run is writing"),
+        files.alone(path),
+    ):
+        pass
+    locked.clear()  # as the end of the process or the file's does
+    with files.alone(path):
+        pass
+    assert there(path) == [".lock-run.npz"]
+
+
 LIMITED = """
 import resource, sys, numpy as np
 from nanodiff import files, viz
@@ -331,7 +415,7 @@ def test_settings_of_numpy_are_those_of_python(images, path):
 
 
 def test_settings_that_cannot_be_saved_are_refused_at_once():
-    with pytest.raises(TypeError, match=r"\{1\} cannot be saved, expected a number"):
+    with pytest.raises(TypeError, match=r"channels cannot be saved: \{1\}, expected"):
         Run(Recipe(), 25, seed=0, **SMALL | {"channels": [{1}]})
     other = np.random.Generator(np.random.MT19937(0))
     with pytest.raises(ValueError, match=r"seed is Generator\(MT19937\), expected"):
