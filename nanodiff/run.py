@@ -150,7 +150,7 @@ class Run:
             run.losses, run.data = found.config["losses"], found.config.get("data")
             run.seed = found.config.get("seed")
             run.held_out = found.config.get("held_out") or []
-            run.saved = path, found.step
+            run.saved = str(path), found.step
             losses = np.asarray(run.losses)
             if losses.shape != (found.step,) or losses.dtype.kind not in "fi":
                 raise ValueError(f"it has not the losses of {found.step} steps")
@@ -182,7 +182,7 @@ class Run:
         """Write a checkpoint."""
         step = len(self.losses)
         checkpoint.save(path, step=step, config=self._config(), **self._parts())
-        self.saved = path, step
+        self.saved = str(path), step
 
     def trained(self):
         """Return the network with its averaged weights, as `pretrained` does."""
@@ -246,12 +246,13 @@ class Run:
         try:
             yield from self._shown(images, context)
         except FloatingPointError as error:
-            if self.saved is None:
+            params = self.model.named_params().values()
+            if self.saved is None and all(np.isfinite(w).all() for w in params):
                 self._keep(path)
-            path, step = self.saved
-            raise FloatingPointError(
-                f"{error}; the last save, {str(path)!r}, is of step {step}"
-            ) from error
+            told = "nothing is saved, since the weights are not finite"
+            if self.saved is not None:
+                told = "the last save, {!r}, is of step {}".format(*self.saved)
+            raise FloatingPointError(f"{error}; {told}") from error
 
     def _shown(self, images, context):
         """Train, yielding how many steps are done after each, and show it."""
