@@ -23,13 +23,18 @@ def refuse(name, value, expected):
         ...
     ValueError: t is 7, expected 1..5
     """
+    raise ValueError(f"{name} is {_said(value)[:200]}, expected {expected}")
+
+
+def _said(value):
     if np.ma.isMaskedArray(value):
-        said = f"a masked array of shape {value.shape}"
-    elif isinstance(value, np.ndarray) and (value.size > 9 or value.ndim > 1):
-        said = f"an array of shape {value.shape}"
-    else:  # NumPy's numbers as Python's
-        said = str(value) if isinstance(value, np.generic) else repr(value)
-    raise ValueError(f"{name} is {said[:200]}, expected {expected}")
+        return f"a masked array of shape {value.shape}"
+    if isinstance(value, np.ndarray) and (value.size > 9 or value.ndim > 1):
+        return f"an array of shape {value.shape}"
+    try:  # NumPy's numbers as Python's
+        return str(value) if isinstance(value, np.generic) else repr(value)
+    except Exception:  # an integer of 5,000 digits, say
+        return f"a {type(value).__name__}"
 
 
 def number(name, value, low=None, high=None, above=None, below=None):
@@ -111,6 +116,8 @@ def choice(name, value, known):
 
 def as_array(name, value, what):
     """Return an array of numbers or bools, from an array or lists of them."""
+    if type(value) is np.ndarray and value.dtype.kind in "biufc":
+        return value  # what layers pass on to each other, many times in a call
     try:
         found = np.asarray(value)
     except Exception:  # rows of different lengths, say, or a class of one's own

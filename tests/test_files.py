@@ -125,7 +125,7 @@ def test_a_file_that_is_not_the_official_one_is_warned_of(tmp_path, monkeypatch)
     data.mnist(folder=tmp_path)  # a set of another size does not claim to be MNIST
 
 
-def test_the_checksums_are_those_of_the_sets_of_which_the_package_has_a_part():
+def test_the_checksums_are_those_of_the_official_files():
     assert {name: n for name, (n, _) in data.OFFICIAL.items()} == {
         f"{stem}-{kind}-ubyte": n
         for stem, n in (("train", 60_000), ("t10k", 10_000))
