@@ -195,9 +195,9 @@ def series(name, value, shape=("n",)):
 
 def instance(name, value, kind):
     """Return what is of a class, such as dict or str."""
-    return (
-        value if isinstance(value, kind) else refuse(name, value, f"a {kind.__name__}")
-    )
+    if not isinstance(value, kind):
+        refuse(name, value, f"a {kind.__name__}")
+    return value
 
 
 def entries(name, value):

@@ -11,10 +11,12 @@ import contextlib
 import importlib
 import inspect
 import io
+import os
 import re
 import struct
 import types
 import warnings
+import zlib
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
@@ -228,7 +230,7 @@ ALIAS = {  # what a parameter is called in messages, where not by its name
     ("self_conditioning.WithFirstGuess.backward", "dy"): "d_eps",
     ("schedule.named", "name"): "schedule", ("layers.Layer.__call__", "inputs"): "x",
     ("pictures.pictures", "source"): "source|images|labels", ("schedule.at", "first"): "t|first", ("schedule.at", "images"): "t|images",
-    ("trained.fit", "options"): "context_features",
+    ("trained.fit", "options"): "options|context_features",
     # not asked in each step of a sampler, whose `begin` has asked: Python's own words
     ("prediction.ask", "model"): "model|positional",
     ("run.Run", "schedule_parameters"): "schedule", ("files.exactly", "size"): "size|bytes", ("run.Run.learn", "images"): "images|xt",
@@ -249,6 +251,8 @@ WRONG = [
     7, [], [1, 2], ["a"], [[1.0], [2.0, 3.0]], {}, {"a": 1}, object(), b"wrong",
     np.random.RandomState(0), np.ones((2, 3), int), np.array(np.nan), np.zeros(0),
     np.zeros((1, 1, 1, 1, 1)), np.zeros((2, 3), np.float16), 1j,
+]  # fmt: skip
+ODD = [  # each is tried on every third parameter; on all where NANODIFF_FUZZ is 10,000
     # arrays without axes, of other kinds, empty, in another order of bytes
     np.array(3), np.array("x"), np.array(None), np.array([None, 1]), np.zeros((2, 0)),
     np.zeros(2, [("a", "f4")]), np.ma.masked_array([1.0, 2.0], [True, False]), np.ma.masked,
@@ -268,9 +272,11 @@ WRONG = [
 ]  # fmt: skip
 
 
-def wrong(good):
+def wrong(good, place=""):
     """What to put in place of a good value."""
+    every = 1 if int(os.environ.get("NANODIFF_FUZZ", "0")) >= 10_000 else 3
     yield from WRONG
+    yield from ODD[zlib.crc32(place.encode()) % every :: every]
     yield (i for i in range(3))
     if isinstance(good, np.ndarray) and good.ndim:
         yield from (good[..., None], good[0], good[:1], good[:0], good[..., :1])
@@ -386,7 +392,7 @@ MANY = np.ndarray | list | tuple | range | bytearray | memoryview
 
 def complaints(door, parameter, make):
     """What is wrong about the errors of calls in which one argument is wrong."""
-    for value in wrong(good_value(door, parameter)):
+    for value in wrong(good_value(door, parameter), door + parameter):
         function = make()
         args, kwargs = arguments(door, function, **{parameter: value})
         shown = f"{door}({parameter}={said(value):.60})"
