@@ -304,7 +304,9 @@ def read(path):
 
     Raises ValueError if the file is damaged, FileNotFoundError if there is none.
     """
-    message = f"{str(path)!r} is damaged; reinstall, or make it again"
+    message = (
+        f"{str(check.path('path', path))!r} is damaged; reinstall, or make it again"
+    )
     halves, about = files.read_npz(path, message)
     with files.refusing(message):
         for name, array in halves.items():
