@@ -29,12 +29,12 @@ def respace(model, schedule, steps):
     >>> bool(np.isclose(short.alpha_bar[3], linear(1000).alpha_bar[750]))
     True
     """
-    check.function("model", model, takes=2)
     times = np.array(falling(steps, check.schedule(schedule).T)[::-1])
     alpha_bar = schedule.alpha_bar[times]
     short = Schedule(1 - alpha_bar[1:] / alpha_bar[:-1])
 
     def respaced(xt, i):
+        check.function("model", model)
         return model(xt, times[check.integers("i", i, 1, short.T, np.shape(i))])
 
     return respaced, short
