@@ -48,7 +48,7 @@ def sheet(images, columns, scale=2):
     """
     images = check.finite("images", check.array("images", images, ("n", "C", "H", "W")))
     columns = check.integer("columns", columns, 1)
-    scale = check.integer("scale", scale, 1)
+    scale = check.integer("scale", scale, 1, 100)
     n, C, H, W = images.shape
     if C not in (1, 3) or n % columns:
         raise ValueError(
@@ -105,13 +105,13 @@ def show(images, columns=None, scale=3, titles=None):
     (36, 72)
     """
     images = check.array("images", images, ("n", "C", "H", "W"))
-    n, scale = len(images), check.number("scale", scale, above=0)
+    n, scale = len(images), check.number("scale", scale, 0.01, 100)
     if columns is None:
         columns = min(c for c in range(1, n + 1) if n % c == 0 and c * c >= n)
     picture = sheet(images, columns, scale=1)
     rows = n // columns
     titles = [] if titles is None else _some("titles", titles, rows)
-    titles = [check.text("titles", title) for title in titles]
+    titles = [check.instance("titles", title, str) for title in titles]
     high, wide = np.array(picture.shape[:2]) * scale / 100
     figure = _Shown(figsize=(wide + 0.8 * bool(titles), high), layout="constrained")
     axes = figure.subplots()
@@ -200,8 +200,8 @@ def save_points(path, sets):
 def save_fields(path, learned, exact, times):
     """Write a PNG of two models' directions -eps_hat in the plane, a column a time."""
     _check_picture(path)
-    check.function("learned", learned)
-    check.function("exact", exact)
+    check.function("learned", learned, takes=2)
+    check.function("exact", exact, takes=2)
     times = check.integers("times", times, 1).tolist()
     figure = Figure(figsize=(2.6 * len(times), 5.4), layout="constrained")
     grid = figure.subplots(2, len(times), squeeze=False, sharex=True, sharey=True)
@@ -219,8 +219,8 @@ def save_fields(path, learned, exact, times):
 def save_orders(path, curves, xlabel, ylabel):
     """Write a log-log PNG: curves is {label: (x, y)}, each with its fitted slope."""
     _check_curves(path, curves)
-    check.text("xlabel", xlabel)
-    check.text("ylabel", ylabel)
+    check.instance("xlabel", xlabel, str)
+    check.instance("ylabel", ylabel, str)
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.subplots()
     for label, (x, y) in curves.items():

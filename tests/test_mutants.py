@@ -68,6 +68,7 @@ LEFT_ALONE = {  # modules without a mutant, and why
     "files": "its tests damage files, and see that each check is needed",
     "progress": "how far a loop is, and nothing of what it computes",
     "trained": "reads and writes files; its tests run the compiled network",
+    "signals": "its tests send signals to runs",
     "run": "what it keeps is the mutants' of train and checkpoint",
     "sampling": "joins samplers and wrappers, which have theirs",
     "sprites": "draws pictures by a rule of our own, which nobody has published",
