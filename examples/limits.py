@@ -44,6 +44,7 @@ seed = whole(0, 2**63 - 1)
 weight = number(-100, 100)  # of guidance
 share = number(0, 1)
 rate = number(1e-9, 1)  # of learning
+gamma = number(1e-6, 1e6)  # of a min-SNR weight
 
 
 def given(parser, *arguments):

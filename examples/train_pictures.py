@@ -17,7 +17,18 @@ import time
 from pathlib import Path
 
 import numpy as np
-from limits import command, count, given, goes_on, number, rate, seed, steps, weight
+from limits import (
+    command,
+    count,
+    gamma,
+    given,
+    goes_on,
+    number,
+    rate,
+    seed,
+    steps,
+    weight,
+)  # fmt: skip
 
 from nanodiff import data, viz
 from nanodiff.run import Run, Stopped
@@ -41,12 +52,11 @@ def options():
     add("--lr", type=rate, default=2e-3, help="peak learning rate")
     add("--levels", type=count, nargs="+", help="channels of each level of the "
         "network; None: by the size")  # fmt: skip
-    add(
-        "--held-out",
-        type=number(0, 0.5),
-        default=0.1,
-        help="share of pictures not learned",
-    )
+    add("--attention", type=count, help="heads of self-attention at the coarsest level")
+    add("--min-snr", type=gamma, help="weigh errors of x0 by the signal-to-noise "
+        "ratio, by so much at most, such as 5")  # fmt: skip
+    add("--held-out", type=number(0, 0.5), default=0.1,
+        help="share of pictures not learned")  # fmt: skip
     add("--every", type=steps, default=1000, help="steps from sheet to sheet")
     add("--columns", type=count, default=8, help="pictures of each class on the sheet")
     add("--w", type=weight, default=1.0, help="weight of guidance on the sheet")
@@ -129,14 +139,16 @@ def begin(args, images, names, learned):
     return Run.of_pictures(
         images, names, args.steps or steps, args.batch, args.lr,
         T=25 if args.quick else 500, seed=args.seed, channels=args.levels or levels,
+        attention=args.attention or 0, min_snr=args.min_snr,
     )  # fmt: skip
 
 
 def resume(args, path, images, names):
     """The run that was begun. An option that is named must be as it was then."""
-    kept = {"steps": "steps", "batch": "batch", "lr": "lr", "seed": "seed",
-            "levels": "channels"}  # fmt: skip
-    asked = {kept[name]: args.given[name] for name in kept.keys() & args.given.keys()}
+    kept = "steps", "batch", "lr", "seed", "attention", "min_snr", "levels"
+    asked = {name: args.given[name] for name in kept if name in args.given}
+    if "levels" in asked:
+        asked["channels"] = asked.pop("levels")
     run = Run.resume(path, **asked)
     if (run.shape, run.classes) != (images.shape[1:], names):
         raise ValueError(
