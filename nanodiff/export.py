@@ -119,7 +119,8 @@ def to_torch(found):
     nanodiff has, so it can be loaded with weights of `checkpoint.load`. Raises
     ValueError for a layer that is not in `LAYERS`, and ImportError without torch.
 
-    >>> import pytest; torch = pytest.importorskip("torch")
+    >>> import pytest
+    >>> torch = pytest.importorskip("torch")
     >>> twin = to_torch(UNet(channels=[8, 8], rng=np.random.default_rng(0)))
     >>> twin(torch.zeros(2, 1, 8, 8), 5).shape
     torch.Size([2, 1, 8, 8])
@@ -189,11 +190,12 @@ def from_torch(twin):
     twin: a module of `to_torch`, on any device, or another with the same names. Raises
     ValueError for anything else.
 
-    >>> import pytest; torch = pytest.importorskip("torch")
-    >>> from nanodiff.trained import pretrained
-    >>> found = pretrained("mnist")
-    >>> twin = to_torch(found)
-    >>> _ = found.network.load(from_torch(twin))
+    >>> import pytest
+    >>> torch = pytest.importorskip("torch")
+    >>> unet = UNet(channels=[8, 8], rng=np.random.default_rng(0))
+    >>> twin = to_torch(unet)  # ... and train it
+    >>> unet.load(from_torch(twin))
+    UNet(image_channels=1, context_features=0, channels=[8, 8], ...)
     """
     what = "a module of to_torch"
     named = check.thing("twin", twin, what, "named_parameters").named_parameters()
@@ -216,14 +218,14 @@ def to_onnx(found, path, half=False):
     Raises ValueError, before any work, for a layer that is not in `LAYERS` or a path
     that cannot be written, and ImportError without onnx.
 
-    >>> import pytest; onnx = pytest.importorskip("onnx")
-    >>> to_onnx(UNet(channels=[8, 8], rng=np.random.default_rng(0)), "small.onnx")
-    >>> [value.name for value in onnx.load("small.onnx").graph.input]
-    ['xt', 't']
+    >>> to_onnx(UNet(channels=[8, 8], rng=np.random.default_rng(0)), "nowhere/a.onnx")
+    Traceback (most recent call last):
+        ...
+    ValueError: path is 'nowhere/a.onnx', expected a place that can be written to (...)
     """
     (network, tables), half = _network(found), check.flag("half", half)
-    onnx = _installed("onnx")
     with files.alone(check.path("path", path)):
+        onnx = _installed("onnx")
         graph = _Graph(onnx, half)
         layer = _OnnxLayer(network, graph)
         if tables is not None:
