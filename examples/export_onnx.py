@@ -28,7 +28,9 @@ def options():
     add = parser.add_argument
     add("--model", default="mnist", help="mnist, sprites or a checkpoint's path")
     add("--out", type=Path, default=Path("runs/onnx"), help="folder for the results")
-    add("--half", action="store_true", help="keep the weights as float16: half the size")
+    add(
+        "--half", action="store_true", help="keep the weights as float16: half the size"
+    )
     add("--steps", type=limits.count, default=50, help="network calls")
     add("--seed", type=limits.seed, default=0, help="of the noise")
     add("--quick", action="store_true", help="two steps: it draws mush")

@@ -58,7 +58,10 @@ class Learner:
     def network(self, *arrays):
         """The output for arrays of which some may be None."""
         return self.twin(
-            *(None if a is None else torch.tensor(a, device=self.device) for a in arrays)
+            *(
+                None if a is None else torch.tensor(a, device=self.device)
+                for a in arrays
+            )
         )
 
     def step(self, inputs, aim, rate):
@@ -180,7 +183,7 @@ def main():
     viz.folder(args.out)
     with files.alone(path):
         loop, done = learn(run, learner, images, context), len(run.losses)
-        for step, _ in progress(loop, device, args.recipe.steps, initial=done):
+        for step, _ in progress(loop, device, run.recipe.steps, initial=done):
             if (step + 1) % args.every == 0 or step + 1 == run.recipe.steps:
                 learner.fetch()
                 run.save(path)
@@ -190,4 +193,7 @@ def main():
 
 
 if __name__ == "__main__":
-    limits.run(main)
+    try:
+        limits.run(main)
+    except KeyboardInterrupt:
+        raise SystemExit("stopped; --resume goes on from the last sheet") from None

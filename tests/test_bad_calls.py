@@ -13,13 +13,14 @@ import re
 import struct
 import types
 import warnings
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
 from PIL import Image
 
 import nanodiff
-from nanodiff import evaluate, layers, schedule
+from nanodiff import evaluate, export, layers, schedule
 from nanodiff.optim import EMA, Adam
 from nanodiff.train import Recipe
 from nanodiff.unet import UNet
@@ -30,8 +31,9 @@ READABLE = (ValueError, TypeError, FileNotFoundError, ImportError)
 # tests/test_files.py, test_fuzz.py and test_faults.py.
 INSIDE = ("check", "plain", "engine", "fast", "progress",
           "files", "checkpoint", "trained", "run")  # fmt: skip
+EXTRAS = {"export": ("torch", "onnx")}  # left out, too, where these are not installed
 MODULES = [name for _, names in nanodiff.READING_ORDER for name in names
-           if name not in INSIDE]  # fmt: skip
+           if name not in INSIDE and all(map(find_spec, EXTRAS.get(name, ())))]  # fmt: skip
 
 
 def rng():
@@ -105,6 +107,7 @@ GOOD = {  # by the parameter's name, then what is special of a function or a cla
     "training": lambda: (floats(4, 1, 28, 28), LABELS), "seed": lambda: 0,
     "source": lambda: np.full((4, 8, 8), 99, np.uint8), "image": lambda: Image.new("L", (9, 8)),
     "sampler": lambda: "ddim", "shape": lambda: (1, 8, 8), "titles": lambda: ["a", "b"],
+    "half": lambda: True, "twin": lambda: export.to_torch(unet()),
     "held_out": lambda: [(1, 2.0)], "named": lambda: {"linear": LINEAR},
 }  # fmt: skip
 SPECIAL = {  # where a name means something else
@@ -148,6 +151,8 @@ SPECIAL = {  # where a name means something else
     "train.loss_of": {"context": lambda: floats(4, 3)},
     **{f"sampling.{name}": {"found": drawer, "classes": lambda: ["a", "b+c"]}
        for name in ("sample", "draw", "contexts")},
+    "export.to_torch": {"found": unet},
+    "export.to_onnx": {"found": unet, "path": lambda: "made.onnx"},
     "viz.save_fields": {"times": lambda: [9, 4]},
     "evaluate.look": {"images": lambda: floats(4, 1, 28, 28)},
     "evaluate.Judge.features": {"x": lambda: floats(2, 1, 28, 28)},

@@ -1,4 +1,4 @@
-"""The network in PyTorch and in ONNX says what it says in NumPy, and finds its way back.
+"""The network in PyTorch and in ONNX says what it says in NumPy, and comes back.
 
 A test is skipped, with its reason, where the extra that it needs is not installed.
 """
@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nanodiff import checkpoint, data, files, schedule
+from nanodiff import data, files, schedule
 from nanodiff.export import from_torch, to_onnx, to_torch
 from nanodiff.layers import Linear
 from nanodiff.prediction import KINDS
@@ -21,7 +21,6 @@ from nanodiff.toy import MLP
 from nanodiff.trained import Eps, Pretrained, pretrained
 from nanodiff.unet import UNet
 from tests.strategies import seeds
-from tests.test_examples import python
 
 ROOT = Path(__file__).parent.parent
 SMALL = {"channels": (4, 8), "features": 8, "groups": 2, "context_features": 3}
@@ -303,38 +302,6 @@ def test_twenty_steps_in_torch_are_those_in_numpy(tmp_path, monkeypatch, words):
     again = type(torch).resume(tmp_path / "torch.npz", steps=22)
     again.learn(images, context, tmp_path / "torch.npz", 100)
     assert len(again.losses) == 22 and again.losses[:20] == torch.losses
-
-
-def test_a_run_on_a_gpu_is_sampled_and_goes_on_in_numpy(tmp_path):
-    extra("torch")
-    run = ["--quick", "--out", tmp_path]
-    result = python(ROOT / "examples/train_on_gpu.py", *run)
-    assert result.returncode == 0, result.stderr
-    made = {path.name for path in tmp_path.iterdir()}
-    assert made == {"checkpoint.npz", "loss.png", "ddim.png"}
-    result = python(ROOT / "examples/train_on_gpu.py", *run)
-    assert result.returncode and "go on with --resume" in result.stderr
-    for script in ("train_mnist", "train_on_gpu"):
-        steps = len(checkpoint.load(tmp_path / "checkpoint.npz").config["losses"]) + 2
-        more = ["--resume", "--out", tmp_path, "--steps", steps]
-        result = python(ROOT / f"examples/{script}.py", *more)
-        assert result.returncode == 0, result.stderr
-        found = checkpoint.load(tmp_path / "checkpoint.npz")
-        assert found.step == steps
-    result = python(
-        ROOT / "examples/sample.py", "--quick", "--out", tmp_path / "a.png",
-        "--model", tmp_path / "checkpoint.npz",
-    )  # fmt: skip
-    assert result.returncode == 0, result.stderr
-
-
-@pytest.mark.parametrize("words", [[], ["--model", "sprites", "--half"]])
-def test_a_file_is_written_and_drawn_from(tmp_path, words):
-    extra("onnx"), extra("onnxruntime")
-    script = ROOT / "examples/export_onnx.py"
-    result = python(script, "--quick", "--out", tmp_path, *words)
-    assert result.returncode == 0, result.stderr
-    assert {path.name for path in tmp_path.iterdir()} == {"network.onnx", "onnx.png"}
 
 
 def test_the_benchmarks_compare_before_they_time(monkeypatch):
