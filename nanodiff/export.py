@@ -27,7 +27,7 @@ LAYERS = (
     Linear, Conv2d, Downsample, Upsample, GroupNorm, SiLU,
 )  # fmt: skip
 SETTINGS = "config", "stride", "up", "groups", "tiny", "silu"  # of layers
-OPSET, IR_VERSION = 18, 8  # ONNX Runtime reads them since 1.14, of February 2023
+OPSET, IR_VERSION = 18, 8  # old ones, which most runtimes read
 FLOAT32, INT64, FLOAT64 = 1, 7, 11  # ONNX's numbers of types
 
 
@@ -371,8 +371,10 @@ class _OnnxLayer(_Mirror):
         node, constant = self.graph.node, self.graph.constant
         t = node("Unsqueeze", node("Cast", t, to=FLOAT64), constant([1]))
         angle = t * constant(_frequency(size))
-        features = node("Concat", node("Cos", angle), node("Sin", angle), axis=1)
-        return node("Cast", features, to=FLOAT32)
+        # in float64, as t is up to thousands; few runtimes have a cosine of float64
+        angle = node("Mod", angle, constant(2 * np.pi), fmod=1)
+        angle = node("Cast", angle, to=FLOAT32)
+        return node("Concat", node("Cos", angle), node("Sin", angle), axis=1)
 
 
 # ---------------------------------------------------------------------- what both need
