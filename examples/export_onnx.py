@@ -2,7 +2,7 @@
 
     pip install 'nanodiff[onnx]' onnxruntime
     python examples/export_onnx.py                           2, 0, 2, 6
-    python examples/export_onnx.py --model sprites           hero, monster, food, spell
+    python examples/export_onnx.py --model sprites           hero, non-hero, food, spell
     python examples/export_onnx.py --model runs/mine/checkpoint.npz --half
 
 Seconds. `draw` uses NumPy and ONNX Runtime alone, so it can be copied into a program
