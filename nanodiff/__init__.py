@@ -26,7 +26,7 @@ READING_ORDER = (
      ("files", "progress", "pictures", "data", "viz", "sprite_parts", "sprites")),
     ("Learning",
      ("optim", "train", "checkpoint", "evaluate", "trained", "signals", "run",
-      "sampling")),
+      "sampling", "export")),
     ("For speed only, skip at first", ("fast",)),
 )  # fmt: skip
 __version__ = "0.1.0"

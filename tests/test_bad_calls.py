@@ -19,6 +19,7 @@ import warnings
 import zlib
 from decimal import Decimal
 from fractions import Fraction
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,7 @@ import pytest
 from PIL import Image
 
 import nanodiff
-from nanodiff import checkpoint, evaluate, layers, schedule, trained
+from nanodiff import checkpoint, evaluate, export, layers, schedule, trained
 from nanodiff.optim import EMA, Adam
 from nanodiff.run import Run
 from nanodiff.train import Recipe
@@ -36,8 +37,9 @@ READABLE = (ValueError, TypeError, FileNotFoundError, ImportError)
 # Left out. `check` is the checkers themselves, whose tests are in tests/test_check.py.
 # `plain` and `fast` compute what `layers` has checked, 70 times in a forward pass.
 INSIDE = "check", "plain", "fast"
+EXTRAS = {"export": ("torch", "onnx")}  # left out, too, where these are not installed
 MODULES = [name for _, names in nanodiff.READING_ORDER for name in names
-           if name not in INSIDE]  # fmt: skip
+           if name not in INSIDE and all(map(find_spec, EXTRAS.get(name, ())))]  # fmt: skip
 
 
 def rng():
@@ -156,6 +158,7 @@ GOOD = {  # by the parameter's name, then what is special of a function or a cla
     "signal": lambda: 2, "kind": lambda: "x",
     "source": lambda: np.full((4, 8, 8), 99, np.uint8), "image": lambda: Image.new("L", (9, 8)),
     "sampler": lambda: "ddim", "shape": lambda: (1, 8, 8), "titles": lambda: ["a", "b"],
+    "half": lambda: True, "twin": lambda: export.to_torch(unet()),
     "held_out": lambda: [(1, 2.0)], "named": lambda: {"linear": LINEAR},
     "heads": lambda: 2, "attention": lambda: 2, "gamma": lambda: 5.0, "min_snr": lambda: 5.0,
     "q": lambda: floats(2, 4, 3), "k": lambda: floats(2, 4, 3), "v": lambda: floats(2, 4, 3),
@@ -206,6 +209,8 @@ SPECIAL = {  # where a name means something else
     "train.loss_of": {"context": lambda: floats(4, 3)},
     **{f"sampling.{name}": {"found": drawer, "classes": lambda: ["a", "b+c"]}
        for name in ("sample", "draw", "contexts")},
+    "export.to_torch": {"found": unet},
+    "export.to_onnx": {"found": unet, "path": lambda: "made.onnx"},
     "viz.save_fields": {"times": lambda: [9, 4]},
     "files.read_npz": {"path": stored}, "files.read_arrays": {"path": stored},
     "files.exactly": {"size": lambda: 3}, "files.plain": {"name": lambda: "settings"},
