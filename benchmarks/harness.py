@@ -1,6 +1,6 @@
 """Timing that can be trusted on a noisy machine: in turn, medians, ratios by round.
 
-Any benchmark takes `--isa avx2`, which holds both sides to AVX2: what most laptops have.
+Any benchmark takes `--isa avx2`, which holds both sides to what most laptops have.
 """
 
 import os
