@@ -5,6 +5,7 @@ in add("--rows", type=count). Runs that go on, and errors that end a script.
 """
 
 import argparse
+import shlex
 import sys
 from pathlib import Path
 
@@ -61,6 +62,15 @@ def goes_on(run):
     now = learning_rate(min(done, last), recipe.steps, recipe.lr, recipe.warmup)
     print(f"goes on after step {done}, to {recipe.steps}; the learning rate is now "
           f"{now:.2g} and falls to 0 as a cosine")  # fmt: skip
+
+
+def stopped(stop, words, team):
+    """End a script whose run was stopped; say once how it goes on, by these words."""
+    if team.first:
+        processes = ["mpiexec", "-n", team.size] if team.size > 1 else []
+        command = shlex.join(map(str, [*processes, "python", *words]))
+        print(f"\n{stop}; go on with --resume:\n{command}", file=sys.stderr)
+    raise SystemExit(128 + stop.signal) from None
 
 
 def run(main):

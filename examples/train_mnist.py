@@ -3,6 +3,7 @@
 python examples/train_mnist.py             about four minutes on two cores
 python examples/train_mnist.py --quick     a try-out of under a minute; it draws mush
 python examples/train_mnist.py --start mnist    goes on from the digits of the package
+mpiexec -n 4 python examples/train_mnist.py     on four processes (docs/outgrow.md)
 """
 
 import argparse
@@ -12,11 +13,12 @@ import time
 from pathlib import Path
 
 import numpy as np
-from limits import count, given, goes_on, number, rate, seed, steps
+from limits import count, given, goes_on, number, rate, seed, steps, stopped
 
 from nanodiff import data, sampling, trained, viz
 from nanodiff.optim import OPTIMIZERS
 from nanodiff.prediction import KINDS
+from nanodiff.parallel import ALONE, together
 from nanodiff.run import Run, Stopped
 from nanodiff.schedule import NAMED, named
 from nanodiff.train import Recipe
@@ -142,7 +144,7 @@ def draw(run, out, rows=4):
     viz.save_film(out / "ddim.gif", frames[:: max(1, len(frames) // 25)], columns=10)
 
 
-def main():
+def main(team=ALONE):
     args, start = options(), time.time()
     viz.folder(args.out)
     path = args.out / "checkpoint.npz"
@@ -152,13 +154,12 @@ def main():
         run = resume(args, path) if args.resume else begin(args)
         images, labels = data.mnist(folder=args.data)
         context = data.one_hot(labels)
-        run.learn(images, context, path, args.every, lambda run: draw(run, args.out))
+        run.learn(
+            images, context, path, args.every, lambda run: draw(run, args.out), team
+        )
     except Stopped as stop:
-        words = ["python", sys.argv[0], "--resume", "--out", args.out]
-        words += ["--data", args.data] if args.data else []
-        command = shlex.join(map(str, words))
-        print(f"\n{stop}; go on with --resume:\n{command}", file=sys.stderr)
-        raise SystemExit(128 + stop.signal) from None
+        words = [sys.argv[0], "--resume", "--out", args.out]
+        stopped(stop, words + (["--data", args.data] if args.data else []), team)
     except (ValueError, OSError) as error:
         raise SystemExit(f"train_mnist.py: error: {error}") from error
     files = ", ".join(sorted(file.name for file in args.out.iterdir()))
@@ -168,4 +169,5 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    with together() as team:
+        main(team)

@@ -18,9 +18,10 @@ import time
 from pathlib import Path
 
 import numpy as np
-from limits import count, given, goes_on, number, rate, seed, steps, weight
+from limits import count, given, goes_on, number, rate, seed, steps, stopped, weight
 
 from nanodiff import data, viz
+from nanodiff.parallel import ALONE, together
 from nanodiff.run import Run, Stopped
 from nanodiff.sampling import contexts, draw
 from nanodiff.train import loss_of, train
@@ -89,12 +90,12 @@ def divided(images, context, share, flips):
     return learned, held
 
 
-def minutes(run, data):
+def minutes(run, data, team):
     """How long the rest of a run will take, by five steps of a copy of it."""
     left = run.recipe.steps - len(run.losses)
     copy = Run(run.recipe, run.schedule.T, seed=0, **run.options)
     parts = {"rng": copy.rng, "optimizer": copy.optimizer, "ema": copy.ema}
-    loop = train(copy.model, copy.schedule, *data, run.recipe, **parts)
+    loop = train(copy.model, copy.schedule, *data, run.recipe, team=team, **parts)
     times = [time.perf_counter() for _ in zip(range(6), loop, strict=False)]
     return np.median(np.diff(times)) * left / 60 if len(times) > 1 else 0.0
 
@@ -148,17 +149,17 @@ def resume(args, path, images, names):
     return run
 
 
-def command(args):
-    """What goes on with a run that was stopped."""
-    words = ["python", sys.argv[0], args.folder, "--resume", "--out", args.out]
+def again(args):
+    """The words that go on with a run that was stopped."""
+    words = [sys.argv[0], args.folder, "--resume", "--out", args.out]
     words += ["--flips"] if args.flips else []
     for name in ("size", "channels", "held_out"):
         if name in args.given:
             words += [f"--{name.replace('_', '-')}", args.given[name]]
-    return shlex.join(map(str, words))
+    return words
 
 
-def learn(args):
+def learn(args, team):
     """Read the pictures and train, to the end."""
     path = args.out / "checkpoint.npz"
     images, labels, names = data.pictures(args.folder, args.size, args.channels)
@@ -174,24 +175,25 @@ def learn(args):
     print(f"{n} pictures, {C} x {H} x {W}: {counts}; {len(held[0])} are held out")
     print(
         f"{run.recipe.steps} steps of {run.recipe.batch}, channels of the levels "
-        f"{run.options['channels']}: about {minutes(run, learned):.1f} minutes",
+        f"{run.options['channels']}: about {minutes(run, learned, team):.1f} minutes",
         flush=True,
     )
-    run.learn(*learned, path, args.every, lambda run: report(run, learned, held, args))
+    run.learn(
+        *learned, path, args.every, lambda run: report(run, learned, held, args), team
+    )
     return path, names
 
 
-def main():
+def main(team=ALONE):
     parser, args = options()
     start, path = time.time(), args.out / "checkpoint.npz"
     if path.exists() and not args.resume:
         parser.error(f"{path} exists: go on with --resume, or use another --out")
     try:
         viz.folder(args.out)
-        path, names = learn(args)
+        path, names = learn(args, team)
     except Stopped as stop:
-        print(f"\n{stop}; go on with --resume:\n{command(args)}", file=sys.stderr)
-        raise SystemExit(128 + stop.signal) from None
+        stopped(stop, again(args), team)
     except (ValueError, OSError) as error:
         parser.error(str(error))
     files = ", ".join(sorted(file.name for file in args.out.iterdir()))
@@ -202,4 +204,5 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    with together() as team:
+        main(team)

@@ -11,16 +11,16 @@ nanodiff/sprites.py: 99 % after twelve minutes.
 """
 
 import argparse
-import shlex
 import sys
 import time
 from pathlib import Path
 
 import numpy as np
-from limits import count, given, goes_on, seed, steps
+from limits import count, given, goes_on, seed, steps, stopped
 
 from nanodiff import data, sampling, sprites, viz
 from nanodiff.evaluate import confusion
+from nanodiff.parallel import ALONE, together
 from nanodiff.run import Run, Stopped
 from nanodiff.train import Recipe
 
@@ -105,7 +105,7 @@ def mixtures(found, steps, w, each=6):
     return dict(zip(names, np.split(made, len(PAIRS)), strict=True))
 
 
-def main():
+def main(team=ALONE):
     args, start = options(), time.time()
     viz.folder(args.out)
     path = args.out / "checkpoint.npz"
@@ -117,13 +117,12 @@ def main():
         images, labels = sprites.sprites(args.n, np.random.default_rng(seed))
         context, calls = data.one_hot(labels, KINDS), 2 if args.quick else 50
         run.learn(
-            images, context, path, args.every, lambda run: draw(run, args.out, calls)
-        )
+            images, context, path, args.every, lambda run: draw(run, args.out, calls),
+            team,
+        )  # fmt: skip
     except Stopped as stop:
-        words = ["python", sys.argv[0], "--resume", "--out", args.out, "--n", args.n]
-        command = shlex.join(map(str, words))
-        print(f"\n{stop}; go on with --resume:\n{command}", file=sys.stderr)
-        raise SystemExit(128 + stop.signal) from None
+        words = [sys.argv[0], "--resume", "--out", args.out, "--n", args.n]
+        stopped(stop, words, team)
     except (ValueError, OSError) as error:
         raise SystemExit(f"train_sprites.py: error: {error}") from error
     files = ", ".join(sorted(file.name for file in args.out.iterdir()))
@@ -131,4 +130,5 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    with together() as team:
+        main(team)

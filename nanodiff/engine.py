@@ -74,3 +74,10 @@ else:
     from nanodiff import fast
 
     functions = SimpleNamespace(**{name: turn(getattr(fast, name)) for name in NAMES})
+
+
+def set_threads(n):
+    """Let the loops of `fast`, in this Python thread, and BLAS use n threads."""
+    turn.blas.limit(limits=n, user_api="blas")
+    if not PLAIN:
+        fast.set_num_threads(n)

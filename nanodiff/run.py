@@ -8,7 +8,7 @@ import tempfile
 import threading
 import warnings
 import zlib
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -16,6 +16,7 @@ import numpy as np
 
 from nanodiff import check, checkpoint, files
 from nanodiff.optim import EMA, OPTIMIZERS
+from nanodiff.parallel import ALONE
 from nanodiff.progress import progress
 from nanodiff.schedule import named
 from nanodiff.self_conditioning import WithFirstGuess
@@ -191,34 +192,68 @@ class Run:
             f"{self.model!r})"
         )
 
-    def learn(self, images, context, path, every, draw=lambda run: None):
+    def learn(
+        self, images, context, path, every, draw=lambda run: None, team=ALONE
+    ):  # fmt: skip
         """Train to the end of the recipe.
 
         Every so many steps, and at the end, the run is saved to `path` and draw(run) is
         called. Ctrl-C or SIGTERM saves and raises Stopped, a KeyboardInterrupt; a
         second Ctrl-C stops at once. In other threads than the main one there are no
         signals. images, context: as for `train`, which may raise FloatingPointError.
+        team: the processes that train together, see `parallel`. The first of them
+        saves and draws; a signal is not delayed to the end of a step, which is lost.
 
         Raises ValueError, before a step, if they are not those that the run began with,
-        if nothing can be written to `path`, if another run is writing there, and as
-        `train.check_data` does. If a file cannot be written on the way, because the
-        disk is full, say, it warns and goes on; at the end it raises OSError, and the
-        run is saved in the folder of temporary files if it can be.
+        if nothing can be written to `path`, if another run is writing there, if the
+        processes of a team do not have the same, and as `train.check_data` does. If a
+        file cannot be written on the way, because the disk is full, say, it warns and
+        goes on; at the end it raises OSError, and the run is saved in the folder of
+        temporary files if it can be.
         """
         every = check.integer("every", every, 1)
         check.function("draw", draw, "a function of a run")
+        check.thing("team", team, "a Team", "rows", "share", "mean", "first")
         images, context = check_data(images, context)
         self._know(images, context)
-        with files.alone(path), _Signals() as signals:
-            for step in self._steps(images, context):
+        alone = files.alone(path) if team.first else nullcontext()
+        with alone, _Signals(team) as signals:
+            team.agree("images and contexts", self.data)
+            self._go(images, context, path, every, draw, team, signals)
+            if team.first:
+                self._keep(path)
+            signals.raise_from_now(f"saved {path} after step {len(self.losses)}")
+            if team.first:
+                draw(self)
+
+    def _go(self, images, context, path, every, draw, team, signals):
+        """Train to the end, or until a signal."""
+        team.agree("settings and weights", self._checksum())
+        numbers = self.rng.bit_generator.state  # after the last step that is done
+        try:
+            team.busy = team.size == 1
+            for step in self._steps(images, context, team):
                 if signals.caught:
                     break
                 if step % every == 0 and step < self.recipe.steps:
-                    self._try(self.save, path)
-                    self._try(draw, self)
-            self._keep(path)
-            signals.raise_from_now(f"saved {path} after step {len(self.losses)}")
-            draw(self)
+                    if team.first:
+                        self._try(self.save, path)
+                        self._try(draw, self)
+                    team.agree("settings and weights", self._checksum())
+                numbers = self.rng.bit_generator.state
+                team.busy = team.size == 1
+                if signals.caught and not team.busy:
+                    break
+        except Stopped:  # within a step, which has changed no more than these
+            self.rng.bit_generator.state = numbers
+        team.busy = True
+
+    def _checksum(self):
+        """A number of the settings, the losses and the weights."""
+        found = zlib.crc32(repr(self._config()).encode())
+        for w in self.model.named_params().values():
+            found = zlib.crc32(np.ascontiguousarray(w), found)
+        return found
 
     def _know(self, images, context):
         """Raise ValueError if the data are not those that the run began with."""
@@ -231,15 +266,17 @@ class Run:
             )
         self.data = data
 
-    def _steps(self, images, context):
+    def _steps(self, images, context, team):
         """Train, yielding how many steps are done after each, and show it."""
         steps, done = self.recipe.steps, len(self.losses)
         loop = train(
             self._learner(), self.schedule, images, context, self.recipe,
-            rng=self.rng, optimizer=self.optimizer, ema=self.ema, first=done,
+            rng=self.rng, optimizer=self.optimizer, ema=self.ema, first=done, team=team,
         )  # fmt: skip
-        name = "compiling kernels"
-        with progress(loop, name, steps, initial=done, unit="step") as bar:
+        name, quiet = "compiling kernels", not team.first
+        with progress(
+            loop, name, steps, initial=done, unit="step", disable=quiet
+        ) as bar:  # fmt: skip
             for step, loss in bar:
                 self.losses.append(loss)
                 bar.set_description("training", refresh=False)
@@ -293,15 +330,18 @@ class Run:
 
 
 class _Signals:
-    """`with _Signals() as signals:` notes SIGINT, SIGTERM and SIGHUP in `caught`.
+    """`with _Signals(team) as signals:` notes SIGINT, SIGTERM and SIGHUP in `caught`.
 
-    So they take effect where the code asks, between two steps. A second SIGINT raises
-    KeyboardInterrupt at once. A SIGHUP that is ignored, as under nohup, stays so.
-    Python allows handlers in the main thread only; elsewhere nothing is caught.
+    So they take effect where the code asks, between two steps. In a team whose process
+    is not busy the first raises Stopped at once: a process that waits for the others
+    may wait for ever, and Open MPI's mpiexec kills all a quarter of a second later. A
+    second SIGINT raises KeyboardInterrupt at once. A SIGHUP that is ignored, as under
+    nohup, stays so. Python allows handlers in the main thread only; elsewhere nothing
+    is caught.
     """
 
-    def __init__(self):
-        self.caught, self.message, self.before = None, None, {}
+    def __init__(self, team):
+        self.caught, self.message, self.before, self.team = None, None, {}, team
 
     def __enter__(self):
         if threading.current_thread() is threading.main_thread():
@@ -322,8 +362,9 @@ class _Signals:
     def _handle(self, number, frame):
         if self.caught and number == signal.SIGINT:
             raise KeyboardInterrupt("stopped at once, by a second Ctrl-C")
-        self.caught = self.caught or number
-        if self.message:
+        now = self.caught is None and not self.team.busy
+        self.caught, self.team.stopped = self.caught or number, True
+        if self.message or now:
             raise Stopped(self.message, self.caught)
 
     def raise_from_now(self, message):

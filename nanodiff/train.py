@@ -15,6 +15,7 @@ import numpy as np
 
 from nanodiff import check
 from nanodiff.optim import OPTIMIZERS, clip_gradients, learning_rate
+from nanodiff.parallel import ALONE
 from nanodiff.prediction import KINDS, target
 from nanodiff.schedule import q_sample
 
@@ -81,13 +82,17 @@ def _focus(focus):
     )  # fmt: skip
 
 
-def train(model, schedule, images, context, recipe, *, rng, optimizer, ema, first=0):
+def train(
+    model, schedule, images, context, recipe, *, rng, optimizer, ema, first=0,
+    team=ALONE,
+):  # fmt: skip
     """Train for steps first..recipe.steps - 1, yielding (step, loss) after each.
 
     model: a network with `forward(xt, t, context)`, `backward(d_eps)`, `named_grads()`.
     images: (n, ...), about [-1, 1]; context: (n, features), or None. rng: a
     `np.random.Generator`, for the batch, t, eps and the dropped contexts. optimizer,
-    ema: of the model's parameters.
+    ema: of the model's parameters. team: the processes that share the batches, see
+    `parallel`; each calls this with the same arguments.
 
     What rng, optimizer, ema and the model hold after step k is all that step k + 1
     depends on: a run may stop there and go on with first = k + 1, bit for bit.
@@ -109,20 +114,24 @@ def train(model, schedule, images, context, recipe, *, rng, optimizer, ema, firs
     check.thing("optimizer", optimizer, "an optimiser, such as Adam", "step")
     check.thing("ema", ema, "an EMA", "update")
     first = check.integer("first", first, 0)
+    check.thing("team", team, "a Team", "rows", "share", "mean")
+    team.rows("batch", recipe.batch)  # or ValueError: a row for each process
     return _train(
-        model, schedule, images, context, recipe, rng, optimizer, ema, first
+        model, schedule, images, context, recipe, rng, optimizer, ema, first, team
     )  # fmt: skip
 
 
-def _train(model, schedule, images, context, recipe, rng, optimizer, ema, first):
+def _train(model, schedule, images, context, recipe, rng, optimizer, ema, first, team):
     grads = model.named_grads()
     for step in range(first, recipe.steps):
-        x0, t, eps, given = _batch(images, context, schedule.T, recipe, rng)
+        batch = _batch(images, context, schedule.T, recipe, rng)
+        x0, t, eps, given = team.share(*batch)
         output = model.forward(q_sample(schedule, x0, t, eps), t, given)
         output = check.array("output", output, x0.shape)
         error = output - target(schedule, x0, t, eps, recipe.predicts)
         loss = float(np.mean(error * error))
         model.backward(_gradient(error))
+        loss = team.mean(loss, grads, len(x0) / recipe.batch)
 
         norm = clip_gradients(grads, recipe.max_norm)
         if not np.isfinite(loss) or not np.isfinite(norm):

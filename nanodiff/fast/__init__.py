@@ -45,6 +45,7 @@ Python thread at a time may be in here: `engine` sees to that.
 """
 
 import numpy as np
+from numba import set_num_threads as set_num_threads
 
 from nanodiff.fast import convolve, norms, plans
 
