@@ -17,8 +17,8 @@ from limits import count, given, goes_on, number, rate, seed, steps, stopped
 
 from nanodiff import data, sampling, trained, viz
 from nanodiff.optim import OPTIMIZERS
-from nanodiff.prediction import KINDS
 from nanodiff.parallel import ALONE, together
+from nanodiff.prediction import KINDS
 from nanodiff.run import Run, Stopped
 from nanodiff.schedule import NAMED, named
 from nanodiff.train import Recipe

@@ -18,8 +18,8 @@ from nanodiff.unet import UNet
 READING_ORDER = (
     ("What an argument may be", ("check",)),
     ("The ideas",
-     ("schedule", "prediction", "ddpm", "ddim", "heun", "respace", "streams", "guidance",
-      "latent", "self_conditioning", "exact", "likelihood", "laws")),
+     ("schedule", "prediction", "ddpm", "ddim", "heun", "respace", "streams",
+      "guidance", "latent", "self_conditioning", "exact", "likelihood", "laws")),
     ("The network", ("plain", "engine", "layers", "unet", "toy", "gradcheck")),
     ("The desk: data and pictures",
      ("files", "progress", "pictures", "data", "viz", "sprite_parts", "sprites")),

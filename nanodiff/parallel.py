@@ -42,15 +42,15 @@ class Team:
 
     comm: a communicator, such as mpi4py's MPI.COMM_WORLD. first: whether this process
     is the one that writes files. busy: a signal that comes now has to wait, as weights
-    are about to change; in a team of one it always has to, until the step is done.
-    stopped: a signal has ended the run in this process.
+    are about to change; in a team of one it always waits for the end of the step.
+    stopped: a signal has come to this process.
     """
 
     def __init__(self, comm):
         check.thing("comm", comm, "a communicator, such as MPI.COMM_WORLD", "Dup")
         self.comm, self.rank, self.size = comm, comm.rank, comm.size
         self.leaving = comm.Dup()  # apart, as some may leave while others add up
-        self.first, self.busy, self.stopped = self.rank == 0, self.size == 1, False
+        self.first, self.busy, self.stopped = self.rank == 0, True, False
 
     def rows(self, name, n):
         """Return this process's share of n rows, a slice; shares differ by at most 1.

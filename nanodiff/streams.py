@@ -47,4 +47,3 @@ class Streams:
         if shape[:1] != (len(self),):
             check.refuse("shape", shape, f"({len(self)}, ...), a row for each image")
         return np.stack([rng.standard_normal(shape[1:]) for rng in self.rngs])
-
