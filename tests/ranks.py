@@ -47,8 +47,7 @@ def goes_on(team, out, steps):
     """The run that lies there, to its end or until somebody stops it."""
     path = out / "run.npz"
     run = Run.resume(path, steps=steps) if path.exists() else start("muon", steps)
-    print("has begun", flush=True)
-    run.learn(*digits(), path, 10, team=team)
+    run.learn(*digits(), path, 10, lambda run: print("ten more", flush=True), team)
 
 
 def bad_data(team, out, steps):
