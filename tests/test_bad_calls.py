@@ -21,6 +21,7 @@ from PIL import Image
 import nanodiff
 from nanodiff import evaluate, layers, schedule
 from nanodiff.optim import EMA, Adam
+from nanodiff.parallel import ALONE
 from nanodiff.train import Recipe
 from nanodiff.unet import UNet
 
@@ -106,6 +107,8 @@ GOOD = {  # by the parameter's name, then what is special of a function or a cla
     "source": lambda: np.full((4, 8, 8), 99, np.uint8), "image": lambda: Image.new("L", (9, 8)),
     "sampler": lambda: "ddim", "shape": lambda: (1, 8, 8), "titles": lambda: ["a", "b"],
     "held_out": lambda: [(1, 2.0)], "named": lambda: {"linear": LINEAR},
+    "comm": lambda: types.SimpleNamespace(rank=0, size=1, Dup=lambda: None),
+    "team": lambda: ALONE, "loss": lambda: 0.5, "weight": lambda: 1.0, "number": lambda: 1,
 }  # fmt: skip
 SPECIAL = {  # where a name means something else
     "schedule.at": {"images": lambda: floats(2, 3), "name": lambda: "t"},
@@ -148,6 +151,9 @@ SPECIAL = {  # where a name means something else
     "train.loss_of": {"context": lambda: floats(4, 3)},
     **{f"sampling.{name}": {"found": drawer, "classes": lambda: ["a", "b+c"]}
        for name in ("sample", "draw", "contexts")},
+    "streams.Streams": {"images": lambda: np.arange(2)},
+    "streams.Streams.standard_normal": {"shape": lambda: (2, 3)},
+    "parallel.Team.rows": {"name": lambda: "n"}, "parallel.Team.gather": {"rows": lambda: IMAGES},
     "viz.save_fields": {"times": lambda: [9, 4]},
     "evaluate.look": {"images": lambda: floats(4, 1, 28, 28)},
     "evaluate.Judge.features": {"x": lambda: floats(2, 1, 28, 28)},

@@ -30,6 +30,7 @@ FRESH = [
     "check", "schedule", "prediction", "ddpm", "ddim", "heun", "exact", "likelihood",
     "optim", "self_conditioning", "train", "checkpoint", "unet", "data", "viz",
     "guidance", "latent", "respace", "gradcheck", "plain", "pictures",
+    "parallel", "streams", "toy", "sampling",
 ]  # fmt: skip
 JUDGES = {  # the test files of which one must fail
     "check": ["check"],
@@ -53,6 +54,8 @@ JUDGES = {  # the test files of which one must fail
     "data": ["files"],
     "pictures": ["pictures"],
     "viz": ["files"],
+    "parallel": ["parallel"],
+    "streams": ["streams"],
 }
 LEFT_ALONE = {  # modules without a mutant, and why
     "laws": "a package; tests/test_laws.py shows it wrong code of every kind",
