@@ -127,8 +127,11 @@ def calls(test):
 def fails(test):
     """Does a test fail, with any arguments that `parametrize` gives it?
 
-    One that wants other fixtures than rng and tmp_path is passed over.
+    One that wants other fixtures than rng and tmp_path, or has other marks than
+    `parametrize` (it is slow, or needs what may be missing), is passed over.
     """
+    if any(mark.name != "parametrize" for mark in getattr(test, "pytestmark", [])):
+        return False
     for given in calls(test):
         wanted = inspect.signature(test).parameters.keys() - given.keys()
         if not wanted <= {"rng", "tmp_path"}:
