@@ -39,8 +39,8 @@ def options():
     add("--without-guess", action="store_true", help="do not show the network its "
         "last guess, though it was trained to look at it")  # fmt: skip
     add("--seed", type=seed, default=0, help="of the test digits drawn, and the noise")
-    add("--one-generator", action="store_true", help="draw x_T of all digits from one "
-        "Generator, as for the figures of 2026 in docs/scorecard.md")  # fmt: skip
+    add("--one-generator", action="store_true", help="draw the noise of all digits at "
+        "once, as for the older figures of docs/scorecard.md")  # fmt: skip
     add("--quick", action="store_true", help="eight digits, two steps, two weights")
     args = parser.parse_args()
     if args.quick:

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from nanodiff import checkpoint, parallel
 from nanodiff.optim import EMA, Adam
@@ -312,6 +313,12 @@ def test_one_that_fails_ends_all_with_its_message(tmp_path, what, words):
         assert checkpoint.load(tmp_path / "run.npz").step in (5, 8)
 
 
+def are_alike(*paths):
+    """Are two pictures the same, but for one of 255 levels where rounding falls?"""
+    a, b = (np.asarray(Image.open(path)).astype(int) for path in paths)
+    return a.shape == b.shape and abs(a - b).max() <= 1 and (a != b).mean() < 1e-3
+
+
 @mpi
 def test_processes_share_the_pictures_of_an_example(tmp_path):
     words = "--quick", "--classes", "2026314", "--sampler", "ddpm", "--out"
@@ -319,14 +326,16 @@ def test_processes_share_the_pictures_of_an_example(tmp_path):
     for n, path in ((1, alone), (3, shared)):
         status, _, err = mpiexec(n, "examples/sample.py", *words, path)
         assert status == 0, err
-    assert shared.read_bytes() == alone.read_bytes()
+    assert are_alike(alone, shared)
 
 
 @mpi
 def test_a_table_of_scores_is_the_same_on_two_processes():
     found = [mpiexec(n, "examples/score_digits.py", "--quick")[1] for n in (1, 2)]
-    one, two = (re.findall(r"^\|.*(?=\|.*\|)", out, re.M) for out in found)
-    assert len(one) == 4 and one == two  # but for the seconds
+    rows = [re.findall(r"^\| [01] \|.*\|", out, re.M) for out in found]
+    one, two = (np.array([re.findall(r"[\d.]+", row) for row in of]) for of in rows)
+    assert one.shape == (2, 6)  # the last column has seconds
+    np.testing.assert_allclose(*(t[:, :5].astype(float) for t in (one, two)), atol=0.02)
 
 
 @mpi
@@ -335,5 +344,4 @@ def test_pictures_of_a_comparison_are_the_same_on_two_processes(tmp_path):
         words = "examples/compare_samplers.py", "--quick", "--out", tmp_path / str(n)
         status, _, err = mpiexec(n, *words)
         assert status == 0, err
-    one, two = ((tmp_path / n / "samplers.png").read_bytes() for n in "12")
-    assert one == two
+    assert are_alike(*(tmp_path / n / "samplers.png" for n in "12"))
