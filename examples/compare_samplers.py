@@ -4,6 +4,7 @@
     python examples/compare_samplers.py --quick                 a try-out
 
 Every sampler takes 5 to 1000 steps from the same x_T and is asked for the same digits.
+Under mpiexec -n 4 each process draws a quarter of them.
 The table gives the Frechet distance to real test digits in the judge's features (the
 floor: of real training digits), the share read as asked, and the time. Ctrl-C
 loses one cell at most: run the command again and it goes on. FOLDER holds the official
@@ -13,6 +14,7 @@ MNIST files; without it, the subset of the package.
 import argparse
 import time
 import zlib
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +23,10 @@ from limits import count, run, seed
 from nanodiff import data, ddim, ddpm, files, trained, viz
 from nanodiff.evaluate import ScoreCard, in_batches
 from nanodiff.guidance import guide
+from nanodiff.parallel import ALONE, together
 from nanodiff.progress import progress
 from nanodiff.respace import respace
+from nanodiff.streams import Streams
 
 SAMPLERS = {  # DDPM with beta_tilde is DDIM with eta = 1 (tests/test_respace.py)
     "DDIM, eta 0": ("ddim", 0.0),
@@ -54,9 +58,10 @@ def options():
     return args
 
 
-def draw(found, xT, labels, kind, knob, steps, rng):
-    """Digits of these labels from xT; kind, knob: a value of SAMPLERS."""
+def draw(found, labels, rng, kind, knob, steps):
+    """Digits of these labels; rng: their streams; kind, knob: a value of SAMPLERS."""
     model = guide(found.model, data.one_hot(labels))
+    xT = rng.standard_normal((len(labels), 1, 28, 28)).astype(np.float32)
     if kind == "ddim":
         loop = ddim.sample(model, found.schedule, xT, steps, knob, rng, clip=1.0)
     else:
@@ -66,18 +71,21 @@ def draw(found, xT, labels, kind, knob, steps, rng):
     return x0
 
 
-def cell(args, found, card, xT, name, steps):
+def cell(args, found, card, team, name, steps):
     """One sampler with so many steps: its scores and time, and ten digits to show."""
-    rng = np.random.default_rng(args.seed + 1)
-    bar = progress(total=len(xT), desc=f"{name}, {steps} steps", leave=False)
+    mine = np.arange(args.n)[team.rows("n", args.n)]
+    bar = progress(
+        total=len(mine), desc=f"{name}, {steps} steps", leave=False,
+        disable=not team.first,
+    )  # fmt: skip
 
-    def make(xT, labels):
-        x0 = draw(found, xT, labels, *SAMPLERS[name], steps, rng)
+    def make(i, labels):
+        x0 = draw(found, labels, Streams(args.seed, i), *SAMPLERS[name], steps)
         bar.update(len(x0))
         return x0
 
     start = time.perf_counter()
-    images = in_batches(make, xT, card.labels, batch=100)
+    images = team.gather(in_batches(make, mine, card.labels[mine], batch=100))
     seconds = time.perf_counter() - start
     bar.close()
     return card.score(images) | {"seconds": seconds}, images[:10]
@@ -96,16 +104,19 @@ def begin(path, settings):
     return cells, pictures
 
 
-def fill(cells, pictures, path, settings, args, found, card, xT):
+def fill(cells, pictures, path, settings, args, found, card, team):
     """Make the cells that are missing, and save each."""
-    rng = np.random.default_rng(args.seed)
-    draw(found, xT[:100], card.labels[:100], "ddim", 0.0, 2, rng)  # loads the kernels
+    few = card.labels[:100]  # with which the kernels are loaded
+    draw(found, few, Streams(args.seed, range(len(few))), "ddim", 0.0, 2)
+    team.agree("cells", zlib.crc32(repr(sorted(cells)).encode()))
     for steps in args.steps:
         for name in SAMPLERS:
             key = f"{name}, {steps}"
             if key not in cells:
-                cells[key], pictures[key] = cell(args, found, card, xT, name, steps)
-                files.write_npz(path, pictures, {"settings": settings, "cells": cells})
+                cells[key], pictures[key] = cell(args, found, card, team, name, steps)
+                about = {"settings": settings, "cells": cells}
+                if team.first:
+                    files.write_npz(path, pictures, about)
 
 
 def checksum(network):
@@ -149,27 +160,28 @@ def report(cells, pictures, card, args):
     print(f"\nmade {args.out / 'quality.png'} and {args.out / 'samplers.png'}")
 
 
-def main():
+def main(team=ALONE):
     args = options()
     viz.folder(args.out)
     found, path = trained.pretrained(args.model), args.out / "cells.npz"
     for steps in args.steps:  # ValueError now, not after an hour
         ddim.timesteps(found.schedule.T, steps)
     card = ScoreCard.of_mnist(trained.judge(), args.n, args.data, args.seed)
-    rng = np.random.default_rng(args.seed)
-    xT = rng.standard_normal((args.n, 1, 28, 28)).astype(np.float32)
     settings = {
         "n": args.n, "seed": args.seed, "all digits": args.data is not None,
         "weights": checksum(found.network), "judge": checksum(card.judge),
+        "noise": "a stream for each digit",
     }  # fmt: skip
     try:
-        with files.alone(path):
+        with files.alone(path) if team.first else nullcontext():
             cells, pictures = begin(path, settings)
-            fill(cells, pictures, path, settings, args, found, card, xT)
-            report(cells, pictures, card, args)
+            fill(cells, pictures, path, settings, args, found, card, team)
+            if team.first:
+                report(cells, pictures, card, args)
     except (ValueError, OSError) as error:
         raise SystemExit(error) from error
 
 
 if __name__ == "__main__":
-    run(main)
+    with together() as team:
+        run(lambda: main(team))

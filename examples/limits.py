@@ -74,6 +74,15 @@ def goes_on(run):
           f"{now:.2g} and falls to 0 as a cosine")  # fmt: skip
 
 
+def stopped(stop, script, words, team):
+    """End a script whose run was stopped; say once how it goes on, with these words."""
+    if team.first:
+        line = command(script, *words)
+        line = f"mpiexec -n {team.size} {line}" if team.size > 1 else line
+        print(f"\n{stop}; go on with --resume:\n{line}", file=sys.stderr)
+    raise SystemExit(128 + stop.signal) from None
+
+
 def run(main):
     """Call main(); an error of nanodiff ends the script as one of its options does."""
     try:

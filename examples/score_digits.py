@@ -8,7 +8,7 @@ Asks for the digits that n test images show, drawn at random, by DDIM, with ever
 of guidance. For each: the Frechet distance to those images in the judge's features,
 beside the floor, which is that of as many training images of the same classes; the
 share read as asked; and how varied a class is, beside real ones. FOLDER holds the
-official MNIST files.
+official MNIST files. Under mpiexec -n 4 each process draws a quarter of the digits.
 """
 
 import argparse
@@ -20,7 +20,9 @@ from limits import count, run, seed, weight, whole
 from nanodiff import data, ddim, trained
 from nanodiff.evaluate import ScoreCard, in_batches
 from nanodiff.guidance import guide
+from nanodiff.parallel import ALONE, together
 from nanodiff.progress import progress
+from nanodiff.streams import Streams
 
 
 def options():
@@ -37,6 +39,8 @@ def options():
     add("--without-guess", action="store_true", help="do not show the network its "
         "last guess, though it was trained to look at it")  # fmt: skip
     add("--seed", type=seed, default=0, help="of the test digits drawn, and the noise")
+    add("--one-generator", action="store_true", help="draw the noise of all digits at "
+        "once, as for the older figures of docs/scorecard.md")  # fmt: skip
     add("--quick", action="store_true", help="eight digits, two steps, two weights")
     args = parser.parse_args()
     if args.quick:
@@ -44,18 +48,27 @@ def options():
     return args
 
 
-def main():
+def noise(args):
+    """x_T of all digits."""
+    rng = Streams(args.seed, range(args.n))
+    if args.one_generator:
+        rng = np.random.default_rng(args.seed)
+    return rng.standard_normal((args.n, 1, 28, 28)).astype(np.float32)
+
+
+def main(team=ALONE):
     args = options()
     found = trained.pretrained(args.model)
     network = found.network if args.without_guess else found.model
     card = ScoreCard.of_mnist(trained.judge(), args.n, args.data, args.seed)
-    rng = np.random.default_rng(args.seed)
-    xT = rng.standard_normal((args.n, 1, 28, 28)).astype(np.float32)
+    xT, mine = noise(args), team.rows("n", args.n)
     print(f"{args.n} digits, DDIM-{args.steps}, floor {card.floor:.2f}")
     print("| w | distance | / floor | read as asked | spread | seconds |")
     print("|---|---|---|---|---|---|", flush=True)
     for w in args.w:
-        bar = progress(total=args.n, desc=f"w = {w:g}", leave=False)
+        bar = progress(
+            total=len(xT[mine]), desc=f"w = {w:g}", leave=False, disable=not team.first
+        )
 
         def make(xT, labels, w=w, bar=bar):
             model = guide(network, data.one_hot(labels), w)
@@ -64,7 +77,7 @@ def main():
             return x0
 
         start = time.perf_counter()
-        images = in_batches(make, xT, card.labels)
+        images = team.gather(in_batches(make, xT[mine], card.labels[mine]))
         seconds = time.perf_counter() - start
         bar.close()
         score = card.score(images)
@@ -75,4 +88,5 @@ def main():
 
 
 if __name__ == "__main__":
-    run(main)
+    with together() as team:
+        run(lambda: main(team))

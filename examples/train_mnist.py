@@ -3,16 +3,15 @@
 python examples/train_mnist.py             about four minutes on two cores
 python examples/train_mnist.py --quick     a try-out of under a minute; it draws mush
 python examples/train_mnist.py --start mnist    goes on from the digits of the package
+mpiexec -n 4 python examples/train_mnist.py     on four processes (docs/outgrow.md)
 """
 
 import argparse
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
 from limits import (
-    command,
     count,
     gamma,
     given,
@@ -21,10 +20,12 @@ from limits import (
     rate,
     seed,
     steps,
+    stopped,
 )  # fmt: skip
 
 from nanodiff import data, sampling, trained, viz
 from nanodiff.optim import OPTIMIZERS
+from nanodiff.parallel import ALONE, together
 from nanodiff.prediction import KINDS
 from nanodiff.run import Run, Stopped
 from nanodiff.schedule import NAMED, named
@@ -154,7 +155,7 @@ def draw(run, out, rows=4):
     viz.save_film(out / "ddim.gif", frames[:: max(1, len(frames) // 25)], columns=10)
 
 
-def main():
+def main(team=ALONE):
     args, start = options(), time.time()
     viz.folder(args.out)
     path = args.out / "checkpoint.npz"
@@ -164,13 +165,13 @@ def main():
         run = resume(args, path) if args.resume else begin(args)
         images, labels = data.mnist(folder=args.data)
         context = data.one_hot(labels)
-        run.learn(images, context, path, args.every, lambda run: draw(run, args.out))
+        run.learn(
+            images, context, path, args.every, lambda run: draw(run, args.out), team
+        )
     except Stopped as stop:
         words = ["--resume", "--out", args.out]
         words += ["--data", args.data] if args.data else []
-        again = command("train_mnist", *words)
-        print(f"\n{stop}; go on with --resume:\n{again}", file=sys.stderr)
-        raise SystemExit(128 + stop.signal) from None
+        stopped(stop, "train_mnist", words, team)
     except (ValueError, OSError) as error:
         raise SystemExit(f"train_mnist.py: error: {error}") from error
     files = ", ".join(sorted(file.name for file in args.out.iterdir()))
@@ -179,4 +180,5 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    with together() as team:
+        main(team)

@@ -12,7 +12,6 @@ examples/sample.py. Ctrl-C saves; --resume goes on, with the same FOLDER, --size
 """
 
 import argparse
-import sys
 import time
 from pathlib import Path
 
@@ -27,10 +26,12 @@ from limits import (
     rate,
     seed,
     steps,
+    stopped,
     weight,
 )  # fmt: skip
 
 from nanodiff import data, viz
+from nanodiff.parallel import ALONE, together
 from nanodiff.run import Run, Stopped
 from nanodiff.sampling import contexts, draw
 from nanodiff.train import loss_of, train
@@ -98,12 +99,12 @@ def divided(images, context, share, flips):
     return learned, held
 
 
-def minutes(run, data):
+def minutes(run, data, team):
     """How long the rest of a run will take, by five steps of a copy of it."""
     left = run.recipe.steps - len(run.losses)
     copy = Run(run.recipe, run.schedule.T, seed=0, **run.options)
     parts = {"rng": copy.rng, "optimizer": copy.optimizer, "ema": copy.ema}
-    loop = train(copy.model, copy.schedule, *data, run.recipe, **parts)
+    loop = train(copy.model, copy.schedule, *data, run.recipe, team=team, **parts)
     times = [time.perf_counter() for _ in zip(range(6), loop, strict=False)]
     return np.median(np.diff(times)) * left / 60 if len(times) > 1 else 0.0
 
@@ -159,17 +160,17 @@ def resume(args, path, images, names):
     return run
 
 
-def to_resume(args):
-    """The line that goes on with a run that was stopped."""
+def again(args):
+    """The words that go on with a run that was stopped."""
     words = [args.folder, "--resume", "--out", args.out]
     words += ["--flips"] if args.flips else []
     for name in ("size", "channels", "held_out"):
         if name in args.given:
             words += [f"--{name.replace('_', '-')}", args.given[name]]
-    return command("train_pictures", *words)
+    return words
 
 
-def learn(args):
+def learn(args, team):
     """Read the pictures and train, to the end."""
     path = args.out / "checkpoint.npz"
     images, labels, names = data.pictures(args.folder, args.size, args.channels)
@@ -185,24 +186,25 @@ def learn(args):
     print(f"{n} pictures, {C} x {H} x {W}: {counts}; {len(held[0])} are held out")
     print(
         f"{run.recipe.steps} steps of {run.recipe.batch}, channels of the levels "
-        f"{run.options['channels']}: about {minutes(run, learned):.1f} minutes",
+        f"{run.options['channels']}: about {minutes(run, learned, team):.1f} minutes",
         flush=True,
     )
-    run.learn(*learned, path, args.every, lambda run: report(run, learned, held, args))
+    run.learn(
+        *learned, path, args.every, lambda run: report(run, learned, held, args), team
+    )
     return path, names
 
 
-def main():
+def main(team=ALONE):
     parser, args = options()
     start, path = time.time(), args.out / "checkpoint.npz"
     if path.exists() and not args.resume:
         parser.error(f"{path} exists: go on with --resume, or use another --out")
     try:
         viz.folder(args.out)
-        path, names = learn(args)
+        path, names = learn(args, team)
     except Stopped as stop:
-        print(f"\n{stop}; go on with --resume:\n{to_resume(args)}", file=sys.stderr)
-        raise SystemExit(128 + stop.signal) from None
+        stopped(stop, "train_pictures", again(args), team)
     except (ValueError, OSError) as error:
         parser.error(str(error))
     files = ", ".join(sorted(file.name for file in args.out.iterdir()))
@@ -213,4 +215,5 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    with together() as team:
+        main(team)

@@ -11,15 +11,15 @@ nanodiff/sprites.py: 99 % after twelve minutes.
 """
 
 import argparse
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
-from limits import command, count, given, goes_on, seed, steps
+from limits import command, count, given, goes_on, seed, steps, stopped
 
 from nanodiff import data, sampling, sprites, viz
 from nanodiff.evaluate import confusion
+from nanodiff.parallel import ALONE, together
 from nanodiff.run import Run, Stopped
 from nanodiff.train import Recipe
 
@@ -104,7 +104,7 @@ def mixtures(found, steps, w, each=6):
     return dict(zip(names, np.split(made, len(PAIRS)), strict=True))
 
 
-def main():
+def main(team=ALONE):
     args, start = options(), time.time()
     viz.folder(args.out)
     path = args.out / "checkpoint.npz"
@@ -116,12 +116,12 @@ def main():
         images, labels = sprites.sprites(args.n, np.random.default_rng(seed))
         context, calls = data.one_hot(labels, KINDS), 2 if args.quick else 50
         run.learn(
-            images, context, path, args.every, lambda run: draw(run, args.out, calls)
-        )
+            images, context, path, args.every, lambda run: draw(run, args.out, calls),
+            team,
+        )  # fmt: skip
     except Stopped as stop:
-        again = command("train_sprites", "--resume", "--out", args.out, "--n", args.n)
-        print(f"\n{stop}; go on with --resume:\n{again}", file=sys.stderr)
-        raise SystemExit(128 + stop.signal) from None
+        words = ["--resume", "--out", args.out, "--n", args.n]
+        stopped(stop, "train_sprites", words, team)
     except (ValueError, OSError) as error:
         raise SystemExit(f"train_sprites.py: error: {error}") from error
     files = ", ".join(sorted(file.name for file in args.out.iterdir()))
@@ -130,4 +130,5 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    with together() as team:
+        main(team)

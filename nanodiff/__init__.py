@@ -19,14 +19,15 @@ READING_ORDER = (
     ("What an argument may be", ("check",)),
     ("The ideas",
      ("schedule", "prediction", "ddpm", "ddim", "heun", "flow", "dpm", "respace",
-      "guidance", "latent", "self_conditioning", "exact", "likelihood", "laws")),
+      "streams", "guidance", "latent", "self_conditioning", "exact", "likelihood",
+      "laws")),
     ("The network",
      ("plain", "engine", "layers", "attention", "unet", "toy", "gradcheck")),
     ("The desk: data and pictures",
      ("files", "progress", "pictures", "data", "viz", "sprite_parts", "sprites")),
     ("Learning",
-     ("optim", "train", "checkpoint", "evaluate", "trained", "signals", "run",
-      "sampling", "export")),
+     ("optim", "parallel", "train", "checkpoint", "evaluate", "trained", "signals",
+      "run", "sampling", "export")),
     ("For speed only, skip at first", ("fast",)),
 )  # fmt: skip
 __version__ = "0.1.0"

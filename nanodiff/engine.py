@@ -100,3 +100,11 @@ else:
 
     turn = Turn(start_threads, survives_fork=False)
     functions = SimpleNamespace(**{name: turn(getattr(fast, name)) for name in NAMES})
+
+
+def set_threads(n):
+    """Let the loops of `fast`, in this Python thread, and BLAS use n threads."""
+    turn.blas.limit(limits=n, user_api="blas")
+    if not PLAIN:
+        with turn:  # which loads the threads
+            numba.set_num_threads(n)

@@ -6,7 +6,7 @@ It adds to `train` what a long one needs: a checkpoint, a progress bar, Ctrl-C.
 import tempfile
 import warnings
 import zlib
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -14,6 +14,7 @@ import numpy as np
 
 from nanodiff import check, checkpoint, files
 from nanodiff.optim import EMA, OPTIMIZERS
+from nanodiff.parallel import ALONE
 from nanodiff.progress import progress
 from nanodiff.schedule import named
 from nanodiff.self_conditioning import WithFirstGuess
@@ -209,7 +210,9 @@ class Run:
             f"{self.model!r})"
         )
 
-    def learn(self, images, context, path, every, draw=lambda run: None):
+    def learn(
+        self, images, context, path, every, draw=lambda run: None, team=ALONE
+    ):  # fmt: skip
         """Train to the end of the recipe.
 
         Every so many steps, and at the end, the run is saved to `path` and draw(run) is
@@ -217,27 +220,59 @@ class Run:
         second Ctrl-C stops at once. In other threads than the main one there are no
         signals. images, context: as for `train`. If the loss is not finite it raises
         FloatingPointError and says which save is the last; if there was none, it saves.
+        team: the processes that train together, see `parallel`. The first of them
+        saves and draws; a signal is not delayed to the end of a step, which is lost.
 
         Raises ValueError, before a step, if they are not those that the run began with,
-        if nothing can be written to `path`, if another run is writing there, and as
-        `train.check_data` does. If a file cannot be written on the way, because the
-        disk is full, say, it warns and goes on; at the end it raises OSError, and the
-        run is saved in the folder of temporary files if it can be.
+        if nothing can be written to `path`, if another run is writing there, if the
+        processes of a team do not have the same, and as `train.check_data` does. If a
+        file cannot be written on the way, because the disk is full, say, it warns and
+        goes on; at the end it raises OSError, and the run is saved in the folder of
+        temporary files if it can be.
         """
         every = check.integer("every", every, 1)
         check.function("draw", draw, "a function of a run", takes=1)
+        check.thing("team", team, "a Team", "rows", "share", "mean", "first")
         images, context = check_data(images, context)
         self._know(images, context)
-        with files.alone(path), Signals() as signals:
-            for step in self._steps(images, context, path):
+        alone = files.alone(path) if team.first else nullcontext()
+        with alone, Signals(team) as signals:
+            team.agree("images and contexts", self.data)
+            self._go(images, context, path, every, draw, team, signals)
+            if team.first:
+                self._keep(path)
+            signals.raise_from_now(f"saved {path} after step {len(self.losses)}")
+            if team.first:
+                draw(self)
+
+    def _go(self, images, context, path, every, draw, team, signals):
+        """Train to the end, or until a signal."""
+        team.agree("settings and weights", self._checksum())
+        numbers = self.rng.bit_generator.state  # after the last step that is done
+        try:
+            team.busy = team.size == 1
+            for step in self._steps(images, context, path, team):
                 if signals.caught:
                     break
                 if step % every == 0 and step < self.recipe.steps:
-                    self._try(self.save, path)
-                    self._try(draw, self)
-            self._keep(path)
-            signals.raise_from_now(f"saved {path} after step {len(self.losses)}")
-            draw(self)
+                    if team.first:
+                        self._try(self.save, path)
+                        self._try(draw, self)
+                    team.agree("settings and weights", self._checksum())
+                numbers = self.rng.bit_generator.state
+                team.busy = team.size == 1
+                if signals.caught and not team.busy:
+                    break
+        except Stopped:  # within a step, which has changed no more than these
+            self.rng.bit_generator.state = numbers
+        team.busy = True
+
+    def _checksum(self):
+        """A number of the settings, the losses and the weights."""
+        found = zlib.crc32(repr(self._config()).encode())
+        for w in self.model.named_params().values():
+            found = zlib.crc32(np.ascontiguousarray(w), found)
+        return found
 
     def _know(self, images, context):
         """Raise ValueError if the data are not those that the run began with."""
@@ -250,28 +285,34 @@ class Run:
             )
         self.data = data
 
-    def _steps(self, images, context, path):
+    def _steps(self, images, context, path, team):
         """Train, yielding how many steps are done after each."""
         try:
-            yield from self._shown(images, context)
+            yield from self._shown(images, context, team)
         except FloatingPointError as error:
             params = self.model.named_params().values()
-            if self.saved is None and all(np.isfinite(w).all() for w in params):
+            if (
+                team.first
+                and self.saved is None
+                and all(np.isfinite(w).all() for w in params)
+            ):
                 self._keep(path)
             told = "nothing is saved, since the weights are not finite"
             if self.saved is not None:
                 told = "the last save, {!r}, is of step {}".format(*self.saved)
             raise FloatingPointError(f"{error}; {told}") from error
 
-    def _shown(self, images, context):
+    def _shown(self, images, context, team):
         """Train, yielding how many steps are done after each, and show it."""
         steps, done = self.recipe.steps, len(self.losses)
         loop = train(
             self._learner(), self.schedule, images, context, self.recipe,
-            rng=self.rng, optimizer=self.optimizer, ema=self.ema, first=done,
+            rng=self.rng, optimizer=self.optimizer, ema=self.ema, first=done, team=team,
         )  # fmt: skip
-        name = "compiling kernels"
-        with progress(loop, name, steps, initial=done, unit="step") as bar:
+        name, quiet = "compiling kernels", not team.first
+        with progress(
+            loop, name, steps, initial=done, unit="step", disable=quiet
+        ) as bar:  # fmt: skip
             for step, loss in bar:
                 self.losses.append(loss)
                 bar.set_description("training", refresh=False)

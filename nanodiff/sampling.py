@@ -10,24 +10,28 @@ import numpy as np
 
 from nanodiff import check, ddim, ddpm, dpm, flow
 from nanodiff.guidance import guide
+from nanodiff.parallel import ALONE
 from nanodiff.progress import progress
 from nanodiff.respace import respace
+from nanodiff.streams import Streams
 
 SAMPLERS = ("ddim", "ddpm", "dpm", "flow")
 
 
 def sample(
     found, classes=None, n=1, w=0.0, steps=50, *, rng, sampler="ddim", eta=0.0,
-    shape=None,
+    shape=None, team=ALONE,
 ):  # fmt: skip
     """Return n pictures of each class, (classes x n, C, H, W), class after class.
 
     found: a `Pretrained`, of `pretrained` or `Run.trained`. classes: a list of names,
     labels or mixtures such as "star+circle"; None: all classes, or no context if there
     are none. w: weight of guidance, see `guide`. steps: at most T, each one call of
-    the network, of "flow" two but the last. rng: a `np.random.Generator`. sampler, eta:
-    see `draw`. shape: (C, H, W), for a checkpoint that does not know it. Raises
-    ValueError for a class that there is not, and as `draw` does.
+    the network, of "flow" two but the last. rng: a `np.random.Generator`, or the
+    `Streams` of all the pictures. sampler, eta: see `draw`. shape: (C, H, W), for a
+    checkpoint that does not know it. team: the processes that share the pictures, see
+    `parallel`; all return all of them, and rng has to be Streams. Raises ValueError for
+    a class that there is not, and as `draw` does.
 
     >>> from nanodiff.trained import pretrained
     >>> rng = np.random.default_rng(0)
@@ -35,14 +39,22 @@ def sample(
     (4, 1, 28, 28)
     """
     n, context = check.integer("n", n, 1), contexts(found, classes)
-    rows = n if context is None else np.repeat(context, n, axis=0)
-    made = []
-    for part in [n] if context is None else np.array_split(rows, -(-len(rows) // 100)):
+    each = None if context is None else np.repeat(context, n, axis=0)
+    N, streams = n if each is None else len(each), isinstance(rng, Streams)
+    if streams and len(rng) != N:
+        check.refuse("rng", rng, f"Streams of {N} images")
+    check.thing("team", team, "a Team", "rows", "gather")
+    if team.size > 1 and not streams:
+        check.refuse("rng", rng, "Streams, of which each process takes its own")
+    mine, made = np.arange(N)[team.rows("n", N)], []
+    for part in [mine] if each is None else np.array_split(mine, -(-len(mine) // 100)):
         *_, (_, xt) = draw(
-            found, part, w, steps, rng=rng, sampler=sampler, eta=eta, shape=shape
-        )
+            found, len(part) if each is None else each[part], w, steps,
+            rng=rng[part[0] : part[-1] + 1] if streams else rng,
+            sampler=sampler, eta=eta, shape=shape,
+        )  # fmt: skip
         made.append(xt)
-    return np.concatenate(made)
+    return team.gather(np.concatenate(made))
 
 
 def draw(found, context, w=0.0, steps=50, *, rng, sampler="ddim", eta=0.0, shape=None):

@@ -3,6 +3,8 @@
 import signal
 import threading
 
+from nanodiff import check
+
 
 class Stopped(KeyboardInterrupt):
     """A signal has stopped a run, which is saved. signal: its number."""
@@ -13,15 +15,19 @@ class Stopped(KeyboardInterrupt):
 
 
 class Signals:
-    """`with Signals() as signals:` notes SIGINT, SIGTERM and SIGHUP in `caught`.
+    """`with Signals(team) as signals:` notes SIGINT, SIGTERM and SIGHUP in `caught`.
 
-    So they take effect where the code asks, between two steps. A second SIGINT raises
-    KeyboardInterrupt at once. A SIGHUP that is ignored, as under nohup, stays so.
-    Python allows handlers in the main thread only; elsewhere nothing is caught.
+    So they take effect where the code asks, between two steps. In a `parallel.Team`
+    whose process is not busy the first raises Stopped at once: a process that waits for
+    the others may wait for ever, and Open MPI's mpiexec kills all a quarter of a second
+    later. A second SIGINT raises KeyboardInterrupt at once. A SIGHUP that is ignored,
+    as under nohup, stays so. Python allows handlers in the main thread only; elsewhere
+    nothing is caught.
     """
 
-    def __init__(self):
-        self.caught, self.message, self.before = None, None, {}
+    def __init__(self, team):
+        check.thing("team", team, "a Team", "busy", "stopped")
+        self.caught, self.message, self.before, self.team = None, None, {}, team
 
     def __enter__(self):
         if threading.current_thread() is threading.main_thread():
@@ -42,8 +48,9 @@ class Signals:
     def _handle(self, number, frame):
         if self.caught and number == signal.SIGINT:
             raise KeyboardInterrupt("stopped at once, by a second Ctrl-C")
-        self.caught = self.caught or number
-        if self.message:
+        now = self.caught is None and not self.team.busy
+        self.caught, self.team.stopped = self.caught or number, True
+        if self.message or now:
             raise Stopped(self.message, self.caught)
 
     def raise_from_now(self, message):

@@ -15,6 +15,7 @@ import numpy as np
 
 from nanodiff import check
 from nanodiff.optim import OPTIMIZERS, clip_gradients, learning_rate
+from nanodiff.parallel import ALONE
 from nanodiff.prediction import KINDS, min_snr, target
 from nanodiff.schedule import q_sample, times
 
@@ -86,7 +87,10 @@ def _focus(focus):
     )  # fmt: skip
 
 
-def train(model, schedule, images, context, recipe, *, rng, optimizer, ema, first=0):
+def train(
+    model, schedule, images, context, recipe, *, rng, optimizer, ema, first=0,
+    team=ALONE,
+):  # fmt: skip
     """Train for steps first..recipe.steps - 1, yielding (step, loss) after each.
 
     The loss is the mean without weights, so those of any min_snr can be compared.
@@ -94,7 +98,8 @@ def train(model, schedule, images, context, recipe, *, rng, optimizer, ema, firs
     model: a network with `forward(xt, t, context)`, `backward(d_eps)`, `named_grads()`.
     images: (n, ...), about [-1, 1]; context: (n, features), or None. rng: a
     `np.random.Generator`, for the batch, t, eps and the dropped contexts. optimizer,
-    ema: of the model's parameters.
+    ema: of the model's parameters. team: the processes that share the batches, see
+    `parallel`; each calls this with the same arguments.
 
     What rng, optimizer, ema and the model hold after step k is all that step k + 1
     depends on: a run may stop there and go on with first = k + 1, bit for bit.
@@ -118,18 +123,22 @@ def train(model, schedule, images, context, recipe, *, rng, optimizer, ema, firs
     check.function("optimizer.step", optimizer.step, "a function of grads and lr")
     check.thing("ema", ema, "an EMA", "update")
     first = check.integer("first", first, 0)
+    check.thing("team", team, "a Team", "rows", "share", "mean")
+    team.rows("batch", recipe.batch)  # or ValueError: a row for each process
     return _train(
-        model, schedule, images, context, recipe, rng, optimizer, ema, first
+        model, schedule, images, context, recipe, rng, optimizer, ema, first, team
     )  # fmt: skip
 
 
-def _train(model, schedule, images, context, recipe, rng, optimizer, ema, first):
+def _train(model, schedule, images, context, recipe, rng, optimizer, ema, first, team):
     grads = model.named_grads()
     for step in range(first, recipe.steps):
-        x0, t, eps, given = _batch(images, context, schedule.T, recipe, rng)
+        batch = _batch(images, context, schedule.T, recipe, rng)
+        x0, t, eps, given = team.share(*batch)
         error = _error(model.forward, schedule, x0, t, eps, given, recipe.predicts)
         loss = float(np.mean(error * error))
         model.backward(_gradient(error, schedule, t, recipe))
+        loss = team.mean(loss, grads, len(x0) / recipe.batch)
 
         norm = clip_gradients(grads, recipe.max_norm)
         if not np.isfinite(loss) or not np.isfinite(norm):

@@ -29,6 +29,7 @@ from PIL import Image
 import nanodiff
 from nanodiff import checkpoint, evaluate, export, layers, schedule, trained
 from nanodiff.optim import EMA, Adam
+from nanodiff.parallel import ALONE
 from nanodiff.run import Run
 from nanodiff.train import Recipe
 from nanodiff.unet import UNet
@@ -163,6 +164,8 @@ GOOD = {  # by the parameter's name, then what is special of a function or a cla
     "heads": lambda: 2, "attention": lambda: 2, "gamma": lambda: 5.0, "min_snr": lambda: 5.0,
     "q": lambda: floats(2, 4, 3), "k": lambda: floats(2, 4, 3), "v": lambda: floats(2, 4, 3),
     "A": lambda: floats(2, 3, 3),
+    "comm": lambda: types.SimpleNamespace(rank=0, size=1, Dup=lambda: None),
+    "team": lambda: ALONE, "loss": lambda: 0.5, "weight": lambda: 1.0, "number": lambda: 1,
 }  # fmt: skip
 SPECIAL = {  # where a name means something else
     "engine.Turn": {"start": lambda: lambda: None},
@@ -211,6 +214,9 @@ SPECIAL = {  # where a name means something else
        for name in ("sample", "draw", "contexts")},
     "export.to_torch": {"found": unet},
     "export.to_onnx": {"found": unet, "path": lambda: "made.onnx"},
+    "streams.Streams": {"images": lambda: np.arange(2)},
+    "streams.Streams.standard_normal": {"shape": lambda: (2, 3)},
+    "parallel.Team.rows": {"name": lambda: "n"}, "parallel.Team.gather": {"rows": lambda: IMAGES},
     "viz.save_fields": {"times": lambda: [9, 4]},
     "files.read_npz": {"path": stored}, "files.read_arrays": {"path": stored},
     "files.exactly": {"size": lambda: 3}, "files.plain": {"name": lambda: "settings"},

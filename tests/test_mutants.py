@@ -30,7 +30,7 @@ FRESH = [
     "check", "schedule", "prediction", "ddpm", "ddim", "heun", "flow", "dpm", "exact",
     "likelihood", "optim", "self_conditioning", "train", "checkpoint", "attention",
     "unet", "data", "viz", "guidance", "latent", "respace", "gradcheck", "plain",
-    "pictures", "trained", "export",
+    "pictures", "trained", "export", "parallel", "streams", "toy", "sampling",
 ]  # fmt: skip
 JUDGES = {  # the test files of which one must fail
     "check": ["check"],
@@ -58,6 +58,8 @@ JUDGES = {  # the test files of which one must fail
     "pictures": ["pictures"],
     "export": ["export"],  # skipped as its tests are, where an extra is missing
     "viz": ["files"],
+    "parallel": ["parallel"],
+    "streams": ["streams"],
 }
 LEFT_ALONE = {  # modules without a mutant, and why
     "laws": "a package; tests/test_laws.py shows it wrong code of every kind",
@@ -130,8 +132,11 @@ def calls(test):
 def fails(test):
     """Does a test fail, with any arguments that `parametrize` gives it?
 
-    One that wants other fixtures than rng and tmp_path is passed over.
+    One that wants other fixtures than rng and tmp_path, or has other marks than
+    `parametrize` (it is slow, or needs what may be missing), is passed over.
     """
+    if any(mark.name != "parametrize" for mark in getattr(test, "pytestmark", [])):
+        return False
     for given in calls(test):
         wanted = inspect.signature(test).parameters.keys() - given.keys()
         if not wanted <= {"rng", "tmp_path"}:
