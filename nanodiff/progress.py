@@ -5,6 +5,7 @@ import sys
 from tqdm.auto import tqdm
 
 EVERY = 30  # seconds from line to line
+SILENT = False  # True in the processes of `parallel` that are not the first
 
 
 class _Lines:
@@ -33,4 +34,4 @@ def progress(loop=None, desc=None, total=None, leave=True, **more):
             "file": _Lines(), "mininterval": EVERY, "maxinterval": EVERY,
             "delay": 0 if leave else EVERY, "ncols": 80,
         }  # fmt: skip
-    return tqdm(loop, desc, total, leave, **more)
+    return tqdm(loop, desc, total, leave, disable=SILENT, **more)
