@@ -74,10 +74,7 @@ def draw(found, labels, rng, kind, knob, steps):
 def cell(args, found, card, team, name, steps):
     """One sampler with so many steps: its scores and time, and ten digits to show."""
     mine = np.arange(args.n)[team.rows("n", args.n)]
-    bar = progress(
-        total=len(mine), desc=f"{name}, {steps} steps", leave=False,
-        disable=not team.first,
-    )  # fmt: skip
+    bar = progress(total=len(mine), desc=f"{name}, {steps} steps", leave=False)
 
     def make(i, labels):
         x0 = draw(found, labels, Streams(args.seed, i), *SAMPLERS[name], steps)

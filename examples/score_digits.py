@@ -66,9 +66,7 @@ def main(team=ALONE):
     print("| w | distance | / floor | read as asked | spread | seconds |")
     print("|---|---|---|---|---|---|", flush=True)
     for w in args.w:
-        bar = progress(
-            total=len(xT[mine]), desc=f"w = {w:g}", leave=False, disable=not team.first
-        )
+        bar = progress(total=len(xT[mine]), desc=f"w = {w:g}", leave=False)
 
         def make(xT, labels, w=w, bar=bar):
             model = guide(network, data.one_hot(labels), w)

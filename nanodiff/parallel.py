@@ -21,7 +21,7 @@ import traceback
 
 import numpy as np
 
-from nanodiff import check, engine
+from nanodiff import check, engine, progress
 
 # How many processes a launcher has started: Open MPI's, MPICH's or Intel's, Slurm's.
 SIZES = "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS"
@@ -80,7 +80,9 @@ class Team:
         own = np.concatenate([*flat, np.array([loss], flat[0].dtype)])
         own *= own.dtype.type(weight)
         total = np.empty_like(own)
-        self._wait(self.comm.Iallreduce(own, total))
+        # kept: a signal may end the wait, and the sum still be written
+        self.summing = self.comm.Iallreduce(own, total), own, total
+        self._wait(self.summing[0])
         self.busy = True
         ends = np.cumsum([g.size for g in grads.values()])
         for g, part in zip(grads.values(), np.split(total, ends), strict=False):
@@ -160,16 +162,19 @@ def together():
         )
     with contextlib.ExitStack() as stack:
         if not team.first:
+            progress.SILENT = True
             nowhere = stack.enter_context(open(os.devnull, "w", encoding="utf-8"))
             stack.enter_context(contextlib.redirect_stdout(nowhere))
         try:
             print(_threads(team), flush=True)
             yield team
         except BaseException as error:
-            if team.stopped:
-                team._leave()
-            elif not (isinstance(error, SystemExit) and error.code in (None, 0)):
+            done = isinstance(error, SystemExit) and error.code in (None, 0)
+            if not (done or team.stopped):
                 team._end(error)
+            team._leave()
+            if done:
+                MPI.Finalize()
             raise
         finally:
             sys.stdout.flush()

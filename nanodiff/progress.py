@@ -7,6 +7,7 @@ from tqdm.auto import tqdm
 from nanodiff import check
 
 EVERY = 30  # seconds from line to line
+SILENT = False  # True in the processes of `parallel` that are not the first
 
 
 class _Lines:
@@ -45,4 +46,4 @@ def progress(loop=None, desc=None, total=None, leave=True, **more):
             "file": _Lines(), "mininterval": EVERY, "maxinterval": EVERY,
             "delay": 0 if leave else EVERY, "ncols": 80,
         }  # fmt: skip
-    return tqdm(loop, desc, total, leave, **more)
+    return tqdm(loop, desc, total, leave, disable=SILENT, **more)

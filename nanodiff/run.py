@@ -309,10 +309,8 @@ class Run:
             self._learner(), self.schedule, images, context, self.recipe,
             rng=self.rng, optimizer=self.optimizer, ema=self.ema, first=done, team=team,
         )  # fmt: skip
-        name, quiet = "compiling kernels", not team.first
-        with progress(
-            loop, name, steps, initial=done, unit="step", disable=quiet
-        ) as bar:  # fmt: skip
+        name = "compiling kernels"
+        with progress(loop, name, steps, initial=done, unit="step") as bar:
             for step, loss in bar:
                 self.losses.append(loss)
                 bar.set_description("training", refresh=False)

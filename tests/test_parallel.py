@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from nanodiff import checkpoint, parallel
+from nanodiff import checkpoint, engine, parallel
 from nanodiff.optim import EMA, Adam
 from nanodiff.parallel import ALONE, Team, together
 from nanodiff.schedule import linear
@@ -201,6 +201,31 @@ def test_a_core_that_two_may_use_counts_half(monkeypatch):
     assert share(1, range(8), range(8)) == 4  # bound to nothing
     assert share(1, range(4), range(4, 8)) == 4  # bound to halves
     assert share(0, range(2), range(2), range(2)) == 1  # never none
+
+
+def test_threads_are_a_share_of_the_cores_unless_told_otherwise(monkeypatch):
+    taken = []
+    monkeypatch.setattr(parallel.engine, "set_threads", taken.append)
+    monkeypatch.setattr(parallel, "_cores", lambda team: 4)
+    monkeypatch.delenv("NUMBA_NUM_THREADS", raising=False)
+    said = parallel._threads(ALONE)
+    assert taken == [4] and "the first: 4, NUMBA_NUM_THREADS chooses another" in said
+    monkeypatch.setenv("NUMBA_NUM_THREADS", "3")
+    said = parallel._threads(ALONE)
+    assert taken == [4] and said.endswith("the first: 3, as NUMBA_NUM_THREADS says")
+
+
+def test_so_many_threads_are_used():
+    numba = pytest.importorskip("numba")
+    before = numba.get_num_threads()
+    try:
+        engine.set_threads(1)
+        assert numba.get_num_threads() == 1
+        blas = [pool["num_threads"] for pool in engine.turn.blas.info()
+                if pool["user_api"] == "blas"]  # fmt: skip
+        assert set(blas) == {1}
+    finally:
+        engine.set_threads(before)
 
 
 # ---------------------------------------------------------------- mpiexec, for real
