@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 from limits import (
+    command,
     count,
     gamma,
     given,
@@ -21,7 +22,7 @@ from limits import (
     seed,
     steps,
     stopped,
-)  # fmt: skip
+)
 
 from nanodiff import data, sampling, trained, viz
 from nanodiff.optim import OPTIMIZERS
