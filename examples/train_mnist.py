@@ -41,7 +41,7 @@ def parser():
     )
     add = parser.add_argument
     add("--out", type=Path, default=Path("runs/mnist"), help="folder for the results")
-    add("--steps", type=steps, default=2200, help="training steps")
+    add("--steps", type=steps, default=4000, help="training steps")
     add("--batch", type=count, default=32, help="images a step")
     add("--optimizer", choices=OPTIMIZERS, default="muon", help="moves the weights")
     add("--lr", type=rate, default=2e-3, help="peak learning rate")
@@ -49,17 +49,22 @@ def parser():
     add("--schedule", nargs="+", default=["linear"], metavar="WORD",
         help=f"of the noise: one of {', '.join(NAMED)}, and its parameters, such as "
         "cosine offset=0.02 or sigmoid start=-2 end=4")  # fmt: skip
-    add("--channels", type=count, nargs="+", default=[32, 64, 64], help="of each level")
+    add("--channels", type=count, nargs="+", default=[16, 32, 64], help="of each level")
     add("--middle", type=count, help="blocks at the coarsest level; with --start, at "
         "least as many as it has; None: 1, or as many")  # fmt: skip
     add("--attention", type=count, help="heads of self-attention there; None: without")
-    add("--self-condition", action="store_true", help="half of the time, show the "
-        "network its own guess")  # fmt: skip
+    add(
+        "--self-condition",
+        action=argparse.BooleanOptionalAction,
+        help="half of the "
+        "time, show the network its own guess; None: yes, or as --start has it",
+    )
     add("--predicts", choices=KINDS, default="v", help="what the network learns to say")
     add("--min-snr", type=gamma, help="weigh errors of x0 by the signal-to-noise "
         "ratio, by so much at most, such as 5")  # fmt: skip
     add("--focus", type=number(0, 10_000), nargs=3, metavar=("SHARE", "FIRST", "LAST"),
-        help="draw so many of the times from FIRST..LAST")  # fmt: skip
+        help="draw so many of the times from FIRST..LAST; None: 0.8 of them from T/10 "
+        "to 0.6 T, for the linear schedule of a new run; 0 1 1: all alike")  # fmt: skip
     add("--start", help="mnist, or the path of a checkpoint: go on with its weights, "
         "T, schedule and channels, as a new run")  # fmt: skip
     add("--seed", type=seed, default=0, help="of weights, batches and noise")
@@ -85,8 +90,12 @@ def options():
         quick = {"steps": 8, "batch": 8, "T": 25, "every": 4, "channels": [8, 16, 16]}
         vars(args).update(quick)
         args.given |= quick
+    if args.self_condition is None and not args.start:
+        args.self_condition = True
     if args.focus:
         args.focus = args.focus[0], int(args.focus[1]), int(args.focus[2])
+    elif args.schedule == ["linear"] and not args.start:
+        args.focus = 0.8, max(1, args.T // 10), max(1, 6 * args.T // 10)
     try:
         args.schedule = schedule_of(args.schedule, args.T)
         args.recipe = Recipe(
@@ -131,7 +140,8 @@ def resume(args, path):
 def begin(args):
     """A new run, as the options say."""
     growing = "self_condition", "middle", "attention"
-    more = {name: value for name in growing if (value := getattr(args, name))}
+    more = {name: getattr(args, name) for name in growing}
+    more = {name: value for name, value in more.items() if value is not None}
     if args.start:
         found = trained.pretrained(args.start)
         return Run.beginning_with(found, args.recipe, seed=args.seed, **more)
