@@ -268,7 +268,7 @@ def test_bad_input_is_named(rng):
 
 # ------------------------------------------------------- the scripts that build on them
 @pytest.mark.parametrize("words", [
-    "", "--optimizer adam --self-condition", "--predicts eps --focus 0.5 2 9 --no-self-condition",
+    "", "--optimizer adam", "--predicts eps --focus 0.5 2 9 --no-self-condition",
     "--predicts flow --schedule straight --min-snr 5 --attention 2",
 ])  # fmt: skip
 def test_twenty_steps_in_torch_are_those_in_numpy(tmp_path, monkeypatch, words):
