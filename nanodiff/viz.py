@@ -244,18 +244,22 @@ def save_orders(path, curves, xlabel, ylabel):
 
 
 def save_quality(path, curves, floor, n):
-    """Write a log-log PNG of Frechet distance over seconds for n digits, and its floor.
+    """Write a log-log PNG of Frechet distance over calls of the network, and its floor.
 
-    curves: {sampler: (seconds, distances)}.
+    curves: {sampler: (calls for each digit, distances, their standard errors)}. n: of
+    digits, for the title. Bars are two standard errors long on each side.
     """
-    _check_curves(path, curves)
+    _check_curves(path, curves, lines=3)
     floor, n = check.number("floor", floor, above=0), check.integer("n", n, 1)
     figure = Figure(figsize=(7, 4.2), layout="constrained")
     axes = figure.subplots()
-    for label, (seconds, distances) in curves.items():
-        axes.loglog(seconds, distances, "o-", markersize=4, label=label)
+    for label, (calls, distances, errors) in curves.items():
+        axes.errorbar(calls, distances, 2 * np.asarray(errors), fmt="o-", markersize=4,
+                      capsize=2, label=label)  # fmt: skip
     axes.axhline(floor, color="0.5", linestyle="--", label="real digits")
-    axes.set(xlabel=f"seconds for {n} digits", ylabel="Frechet distance to real digits")
+    axes.set(xscale="log", yscale="log", title=f"{n} digits",
+             xlabel="calls of the network for each digit (steps)",
+             ylabel="Frechet distance to real digits")  # fmt: skip
     axes.grid(alpha=0.3)
     axes.legend(fontsize="small")
     _write(path, lambda part: figure.savefig(part, dpi=110))
@@ -298,11 +302,12 @@ def _check_picture(path, suffix=".png"):
         check.refuse("path", str(path), f"{suffix} in a folder that exists")
 
 
-def _check_curves(path, curves):
+def _check_curves(path, curves, lines=2):
     _check_picture(path)
-    for label, pair in check.entries("curves", curves):
-        x, y = (check.series("curves", line) for line in _some("curves", pair, 2))
-        if len(x) != len(y) or len(x) < 2 or min(x.min(), y.min()) <= 0:
+    for label, found in check.entries("curves", curves):
+        of = [check.series("curves", line) for line in _some("curves", found, lines)]
+        if {len(line) for line in of} != {len(of[0])} or len(of[0]) < 2 or min(
+            line.min() for line in of) <= 0:  # fmt: skip
             check.refuse(
-                f"curves[{label!r}]", pair, "two lists above 0, 2 points or more"
+                f"curves[{label!r}]", found, f"{lines} lists above 0, 2 points or more"
             )
