@@ -169,7 +169,7 @@ def standard_errors(score, rows, rng, draws=200):
     """
     check.function("score", score, "a function of rows")
     rows = check.as_array("rows", rows, "an array")
-    check.generator("rng", rng)
+    check.generator("rng", rng, "integers")
     draws = check.integer("draws", draws, 2)
     if rows.ndim == 0 or len(rows) < 2:
         check.refuse("rows", rows, "two rows or more")

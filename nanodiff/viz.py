@@ -190,6 +190,47 @@ def _write(path, save):
     files.write(path, content.getbuffer())
 
 
+def lines(curves, xlabel, ylabel, log=""):
+    """Return a figure of lines: {label: (x, y)}.
+
+    log: "x", "y" or "xy" for logarithmic axes, on which values are above 0.
+
+    >>> figure = lines({"a": ([1, 2], [3, 4]), "b": ([1, 2], [4, 3])}, "t", "loss")
+    >>> len(figure.axes[0].lines)
+    2
+    """
+    log = check.choice("log", log, ("", "x", "y", "xy"))
+    _check_curves(curves, above=0 if log else None)
+    figure = _Shown(figsize=(6.5, 3.6), layout="constrained")
+    axes = figure.subplots()
+    for label, (x, y) in curves.items():
+        few = "o-" if len(x) < 20 else "-"
+        axes.plot(x, y, few, markersize=4, label=label)
+    axes.set(xlabel=check.text("xlabel", xlabel), ylabel=check.text("ylabel", ylabel),
+             xscale="log" if "x" in log else "linear",
+             yscale="log" if "y" in log else "linear")  # fmt: skip
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize="small")
+    return figure
+
+
+def points(sets):
+    """Return a figure of points in the plane: {title: (n, 2)}, side by side.
+
+    >>> len(points({"ring": np.zeros((3, 2)), "moons": np.zeros((3, 2))}).axes)
+    2
+    """
+    sets = [(name, check.series(f"sets[{name!r}]", xy, ("n", 2)))
+            for name, xy in check.entries("sets", sets)]  # fmt: skip
+    figure = _Shown(figsize=(2.4 * len(sets), 2.7), layout="constrained")
+    grid = figure.subplots(1, len(sets), squeeze=False, sharex=True, sharey=True)[0]
+    for axes, (name, xy) in zip(grid, sets, strict=True):
+        axes.scatter(*xy.T, s=1, alpha=0.4, color="tab:blue")
+        axes.set(xlim=(-2.2, 2.2), ylim=(-2.2, 2.2), aspect="equal")
+        axes.set_title(name, fontsize="medium")
+    return figure
+
+
 def save_points(path, sets):
     """Write a PNG of points above samples: sets is {name: (points, samples)}."""
     _check_picture(path)
@@ -208,13 +249,16 @@ def save_points(path, sets):
     _write(path, lambda part: figure.savefig(part, dpi=110))
 
 
-def save_fields(path, learned, exact, times):
-    """Write a PNG of two models' directions -eps_hat in the plane, a column a time."""
-    _check_picture(path)
+def fields(learned, exact, times):
+    """Return a figure of two models' directions -eps_hat in the plane, a column a time.
+
+    >>> len(fields(lambda xt, t: xt, lambda xt, t: xt, [9, 3]).axes)
+    4
+    """
     check.function("learned", learned)
     check.function("exact", exact)
     times = check.integers("times", times, 1).tolist()
-    figure = Figure(figsize=(2.6 * len(times), 5.4), layout="constrained")
+    figure = _Shown(figsize=(2.6 * len(times), 5.4), layout="constrained")
     grid = figure.subplots(2, len(times), squeeze=False, sharex=True, sharey=True)
     line = np.linspace(-2, 2, 19, dtype=np.float32)
     at = np.stack(np.meshgrid(line, line), axis=-1).reshape(-1, 2)
@@ -224,22 +268,25 @@ def save_fields(path, learned, exact, times):
             axes.quiver(*at.T, *-away.T, np.hypot(*away.T), cmap="viridis", scale=40)
             axes.set(title=f"{name}, t = {t}")
             axes.set_aspect("equal")
+    return figure
+
+
+def save_fields(path, learned, exact, times):
+    """Write `fields` as a PNG."""
+    _check_picture(path)
+    figure = fields(learned, exact, times)
     _write(path, lambda part: figure.savefig(part, dpi=110))
 
 
 def save_orders(path, curves, xlabel, ylabel):
     """Write a log-log PNG: curves is {label: (x, y)}, each with its fitted slope."""
-    _check_curves(path, curves)
-    check.text("xlabel", xlabel)
-    check.text("ylabel", ylabel)
-    figure = Figure(figsize=(6, 4), layout="constrained")
-    axes = figure.subplots()
-    for label, (x, y) in curves.items():
-        slope = np.polyfit(np.log(x), np.log(y), 1)[0]
-        axes.loglog(x, y, "o-", label=f"{label}, slope {slope:.2f}")
-    axes.set(xlabel=xlabel, ylabel=ylabel)
-    axes.grid(alpha=0.3)
-    axes.legend()
+    _check_picture(path)
+    _check_curves(curves, above=0)
+    slopes = {
+        f"{label}, slope {np.polyfit(np.log(x), np.log(y), 1)[0]:.2f}": (x, y)
+        for label, (x, y) in curves.items()
+    }
+    figure = lines(slopes, xlabel, ylabel, log="xy")
     _write(path, lambda part: figure.savefig(part, dpi=110))
 
 
@@ -249,7 +296,8 @@ def save_quality(path, curves, floor, n):
     curves: {sampler: (calls for each digit, distances, their standard errors)}. n: of
     digits, for the title. Bars are two standard errors long on each side.
     """
-    _check_curves(path, curves, lines=3)
+    _check_picture(path)
+    _check_curves(curves, lists=3, above=0)
     floor, n = check.number("floor", floor, above=0), check.integer("n", n, 1)
     figure = Figure(figsize=(7, 4.2), layout="constrained")
     axes = figure.subplots()
@@ -265,23 +313,36 @@ def save_quality(path, curves, floor, n):
     _write(path, lambda part: figure.savefig(part, dpi=110))
 
 
-def save_grid(path, rows, columns):
-    """Write a PNG of sheets with names: rows is {name: {name of column: images}}."""
-    _check_picture(path)
+def grid(rows, columns):
+    """Return a figure of sheets with names: rows is {name: {name of column: images}}.
+
+    columns: of images in each sheet.
+
+    >>> images = np.zeros((4, 1, 8, 8))
+    >>> len(grid({"DDPM": {"5 steps": images, "9 steps": images}}, columns=2).axes)
+    2
+    """
     columns = check.integer("columns", columns, 1)
     cells = [check.entries("rows", row) for _, row in check.entries("rows", rows)]
     across = len(cells[0])
     if any(len(row) != across for row in cells):
         check.refuse("rows", [len(row) for row in cells], "as many entries in each")
     size = (1.6 * across + 0.4, 0.75 * len(rows) + 0.3)
-    figure = Figure(figsize=size, layout="constrained")
-    grid = figure.subplots(len(rows), across, squeeze=False)
-    for line, (name, cells) in zip(grid, rows.items(), strict=True):
+    figure = _Shown(figsize=size, layout="constrained")
+    places = figure.subplots(len(rows), across, squeeze=False)
+    for line, (name, cells) in zip(places, rows.items(), strict=True):
         line[0].set_ylabel(name.replace(" = ", "\n= "), fontsize=6)
         for axes, (title, images) in zip(line, cells.items(), strict=True):
             axes.imshow(sheet(images, columns, scale=1), cmap="gray", vmin=0, vmax=255)
             axes.set(xticks=[], yticks=[])
             axes.set_title(title, fontsize=7)
+    return figure
+
+
+def save_grid(path, rows, columns):
+    """Write `grid` as a PNG."""
+    _check_picture(path)
+    figure = grid(rows, columns)
     _write(path, lambda part: figure.savefig(part, dpi=150))
 
 
@@ -302,12 +363,10 @@ def _check_picture(path, suffix=".png"):
         check.refuse("path", str(path), f"{suffix} in a folder that exists")
 
 
-def _check_curves(path, curves, lines=2):
-    _check_picture(path)
+def _check_curves(curves, lists=2, above=None):
     for label, found in check.entries("curves", curves):
-        of = [check.series("curves", line) for line in _some("curves", found, lines)]
-        if {len(line) for line in of} != {len(of[0])} or len(of[0]) < 2 or min(
-            line.min() for line in of) <= 0:  # fmt: skip
-            check.refuse(
-                f"curves[{label!r}]", found, f"{lines} lists above 0, 2 points or more"
-            )
+        of = [check.series("curves", line) for line in _some("curves", found, lists)]
+        same = {len(line) for line in of} == {len(of[0])} and len(of[0]) > 1
+        if not same or (above is not None and min(map(np.min, of)) <= above):
+            what = f"{lists} lists{' above 0' * (above is not None)}, 2 points or more"
+            check.refuse(f"curves[{label!r}]", found, what)
