@@ -35,6 +35,7 @@ myst_heading_anchors, myst_update_mathjax = 4, False
 os.environ |= {"TQDM_DISABLE": "1", "PYTHONWARNINGS": "ignore:IProgress"}
 os.environ["PYTHONPATH"] = str(HERE.parent)
 nb_execution_mode, nb_execution_timeout = "force", 120
+nb_code_prompt_show, nb_code_prompt_hide = "Show the code", "Hide"
 nb_execution_raise_on_error, nb_merge_streams = True, True
 
 

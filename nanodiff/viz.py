@@ -249,32 +249,36 @@ def save_points(path, sets):
     _write(path, lambda part: figure.savefig(part, dpi=110))
 
 
-def fields(learned, exact, times):
-    """Return a figure of two models' directions -eps_hat in the plane, a column a time.
+def fields(models, times):
+    """Return a figure of the directions -eps_hat in the plane, a column for each time.
 
-    >>> len(fields(lambda xt, t: xt, lambda xt, t: xt, [9, 3]).axes)
-    4
+    models: {name: model(xt, t)}, a row for each.
+
+    >>> len(fields({"away from 0": lambda xt, t: -xt}, [9, 3]).axes)
+    2
     """
-    check.function("learned", learned)
-    check.function("exact", exact)
-    times = check.integers("times", times, 1).tolist()
-    figure = _Shown(figsize=(2.6 * len(times), 5.4), layout="constrained")
-    grid = figure.subplots(2, len(times), squeeze=False, sharex=True, sharey=True)
+    models, times = check.entries("models", models), check.integers("times", times, 1)
+    for name, model in models:
+        check.function(f"models[{name!r}]", model)
+    figure = _Shown(figsize=(2.6 * len(times), 2.7 * len(models)), layout="constrained")
+    grid = figure.subplots(len(models), len(times), squeeze=False, sharex=True,
+                           sharey=True)  # fmt: skip
     line = np.linspace(-2, 2, 19, dtype=np.float32)
     at = np.stack(np.meshgrid(line, line), axis=-1).reshape(-1, 2)
-    for row, (name, model) in enumerate((("learned", learned), ("exact", exact))):
-        for axes, t in zip(grid[row], times, strict=True):
-            away = check.series(f"{name}(at, t)", model(at, t), at.shape)
+    for row, (name, model) in zip(grid, models, strict=True):
+        for axes, t in zip(row, times.tolist(), strict=True):
+            away = check.series(f"models[{name!r}]", model(at, t), at.shape)
             axes.quiver(*at.T, *-away.T, np.hypot(*away.T), cmap="viridis", scale=40)
-            axes.set(title=f"{name}, t = {t}")
-            axes.set_aspect("equal")
+            axes.set(title=f"{name}, t = {t}", aspect="equal")
     return figure
 
 
 def save_fields(path, learned, exact, times):
-    """Write `fields` as a PNG."""
+    """Write `fields` of two models as a PNG."""
     _check_picture(path)
-    figure = fields(learned, exact, times)
+    models = {"learned": check.function("learned", learned),
+              "exact": check.function("exact", exact)}  # fmt: skip
+    figure = fields(models, times)
     _write(path, lambda part: figure.savefig(part, dpi=110))
 
 

@@ -93,7 +93,7 @@ GOOD = {  # by the parameter's name, then what is special of a function or a cla
     "losses": lambda: [2.0, 1.0], "sets": lambda: {"ring": (floats(4, 2), floats(4, 2))},
     "learned": lambda: says, "exact": lambda: says, "curves": lambda: {"a": ([1, 2], [3, 4])},
     "xlabel": lambda: "x", "ylabel": lambda: "y", "floor": lambda: 1.0,
-    "rows": lambda: {"a": {"b": IMAGES}}, "log": lambda: "y", "label": lambda: 1, "b1": lambda: 0.9,
+    "rows": lambda: {"a": {"b": IMAGES}}, "log": lambda: "y", "models": lambda: {"a": says}, "label": lambda: 1, "b1": lambda: 0.9,
     "b2": lambda: 0.99, "tiny": lambda: 1e-8, "momentum": lambda: 0.9, "lr": lambda: 0.1,
     "G": lambda: floats(3, 4), "decay": lambda: 0.9, "step": lambda: 1, "peak": lambda: 1.0,
     "warmup": lambda: 0, "max_norm": lambda: 1.0, "drop": lambda: 0.1,
