@@ -34,7 +34,7 @@ myst_heading_anchors, myst_update_mathjax = 4, False
 # lessons run in processes of their own, in which bars would be lines without end
 os.environ |= {"TQDM_DISABLE": "1", "PYTHONWARNINGS": "ignore:IProgress"}
 os.environ["PYTHONPATH"] = str(HERE.parent)
-nb_execution_mode, nb_execution_timeout = "force", 300
+nb_execution_mode, nb_execution_timeout = "force", 600
 nb_code_prompt_show, nb_code_prompt_hide = "Show the code", "Hide"
 nb_execution_raise_on_error, nb_merge_streams = True, True
 
