@@ -12,7 +12,7 @@ import pytest
 for needed in ("jupytext", "nbclient", "ipykernel"):
     pytest.importorskip(needed, reason=f"needs {needed}: pip install '.[docs]'")
 
-import nbclient
+import nbclient  # noqa: E402
 
 DOCS = Path(__file__).parent.parent / "docs"
 spec = importlib.util.spec_from_file_location("notebooks", DOCS / "notebooks.py")
