@@ -1,13 +1,14 @@
 """The site. README says how to build it: the lessons are executed, warnings are errors.
 
-Mathematics becomes MathML, which browsers draw by themselves, so no page loads anything
-from another place. The reference is written by `reference.py`, from the docstrings.
+Mathematics becomes MathML, which browsers draw by themselves, in the font STIX Two Math
+that ziamath brings: no page loads anything from another place. The reference is written by `reference.py`, from the docstrings.
 """
 
 import os
 import sys
 from pathlib import Path
 
+import ziamath
 from docutils import nodes
 from latex2mathml.converter import convert
 
@@ -23,7 +24,8 @@ copyright = "the contributors to nanodiff, MIT licence"  # noqa: A001
 extensions = ["myst_nb", "sphinx_copybutton"]
 exclude_patterns = ["_build", "package.md"]  # package.md is the package index's page
 html_theme, html_title = "furo", "nanodiff"
-html_static_path, html_css_files = ["_static"], ["nanodiff.css"]
+font = Path(ziamath.__file__).parent / "fonts/STIXTwoMath-Regular.ttf"
+html_static_path, html_css_files = ["_static", str(font)], ["nanodiff.css"]
 html_favicon = "_static/nanodiff.svg"
 html_copy_source, html_show_sphinx = False, False
 html_theme_options = {"navigation_with_keys": True}
