@@ -1,7 +1,8 @@
 """The site. README says how to build it: the lessons are executed, warnings are errors.
 
 Mathematics becomes MathML, which browsers draw by themselves, in the font STIX Two Math
-that ziamath brings: no page loads anything from another place. The reference is written by `reference.py`, from the docstrings.
+that ziamath brings: no page loads anything from another place. The reference is written
+by `reference.py`, from the docstrings.
 """
 
 import os
