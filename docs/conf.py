@@ -6,6 +6,7 @@ by `reference.py`, from the docstrings.
 """
 
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -49,6 +50,14 @@ def formula(self, node):
     raise nodes.SkipNode
 
 
+def to_reference(app, name, source):
+    """Pages link to files of the package, so that a clone can be read; here, to ours."""
+    source[0] = re.sub(
+        r"\]\(\.\./nanodiff/(\w+)\.py\)", r"](reference/\1.md)", source[0]
+    )
+
+
 def setup(app):
+    app.connect("source-read", to_reference)
     app.add_html_math_renderer("mathml", (formula, None), (formula, None))
     app.connect("builder-inited", lambda app: reference.write(HERE / "reference"))

@@ -1,10 +1,12 @@
 """What the scripts of this folder share.
 
 Options that have limits: a `type` for argparse, so a bad value ends with the usage, as
-in add("--rows", type=count). Runs that go on, and errors that end a script.
+in add("--rows", type=count). Lines to run next, runs that go on, and errors that end a
+script.
 """
 
 import argparse
+import shlex
 import sys
 from pathlib import Path
 
@@ -42,6 +44,7 @@ seed = whole(0, 2**63 - 1)
 weight = number(-100, 100)  # of guidance
 share = number(0, 1)
 rate = number(1e-9, 1)  # of learning
+gamma = number(1e-6, 1e6)  # of a min-SNR weight
 
 
 def given(parser, *arguments):
@@ -52,6 +55,14 @@ def given(parser, *arguments):
     unset = dict.fromkeys(vars(parser.parse_args(arguments)))
     found = parser.parse_args(namespace=argparse.Namespace(**unset))
     return {name: value for name, value in vars(found).items() if value is not None}
+
+
+def command(script, *words):
+    """The line that runs a script, as this one was run: by path, or as `nanodiff`'s."""
+    this, start = Path(sys.argv[0]), ["python", "-m", "nanodiff", script]
+    if this.suffix == ".py":
+        start[1:] = [this.with_name(f"{script}.py")]
+    return shlex.join(map(str, [*start, *words]))
 
 
 def goes_on(run):

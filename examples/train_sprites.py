@@ -11,13 +11,12 @@ nanodiff/sprites.py: 99 % after twelve minutes.
 """
 
 import argparse
-import shlex
 import sys
 import time
 from pathlib import Path
 
 import numpy as np
-from limits import count, given, goes_on, seed, steps
+from limits import command, count, given, goes_on, seed, steps
 
 from nanodiff import data, sampling, sprites, viz
 from nanodiff.evaluate import confusion
@@ -120,14 +119,14 @@ def main():
             images, context, path, args.every, lambda run: draw(run, args.out, calls)
         )
     except Stopped as stop:
-        words = ["python", sys.argv[0], "--resume", "--out", args.out, "--n", args.n]
-        command = shlex.join(map(str, words))
-        print(f"\n{stop}; go on with --resume:\n{command}", file=sys.stderr)
+        again = command("train_sprites", "--resume", "--out", args.out, "--n", args.n)
+        print(f"\n{stop}; go on with --resume:\n{again}", file=sys.stderr)
         raise SystemExit(128 + stop.signal) from None
     except (ValueError, OSError) as error:
         raise SystemExit(f"train_sprites.py: error: {error}") from error
     files = ", ".join(sorted(file.name for file in args.out.iterdir()))
-    print(f"{args.out} has {files} after {time.time() - start:.0f} s")
+    print(f"{args.out} has {files} after {time.time() - start:.0f} s; next:")
+    print(command("sample", "--model", path, "--classes", "hero,hero+food", "--w", 1))
 
 
 if __name__ == "__main__":

@@ -18,9 +18,10 @@ from nanodiff.unet import UNet
 READING_ORDER = (
     ("What an argument may be", ("check",)),
     ("The ideas",
-     ("schedule", "prediction", "ddpm", "ddim", "heun", "respace", "guidance", "latent",
-      "self_conditioning", "exact", "likelihood", "laws")),
-    ("The network", ("plain", "engine", "layers", "unet", "toy", "gradcheck")),
+     ("schedule", "prediction", "ddpm", "ddim", "heun", "flow", "dpm", "respace",
+      "guidance", "latent", "self_conditioning", "exact", "likelihood", "laws")),
+    ("The network",
+     ("plain", "engine", "layers", "attention", "unet", "toy", "gradcheck")),
     ("The desk: data and pictures",
      ("files", "progress", "pictures", "data", "viz", "sprite_parts", "sprites")),
     ("Learning",

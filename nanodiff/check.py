@@ -84,6 +84,12 @@ def even(name, value):
     return value if value % 2 == 0 else refuse(name, value, "an even number")
 
 
+def divisor(name, value, n):
+    """Return an integer above 0 that divides n, such as groups of n channels."""
+    value = integer(name, value, 1)
+    return value if n % value == 0 else refuse(name, value, f"a divisor of {n}")
+
+
 def flag(name, value):
     """Return a Python or NumPy bool as a bool."""
     value = _scalar(value)
@@ -291,10 +297,12 @@ def _float(value):
 
 
 def _shape(name, found, shape):
-    sizes, more = (shape[:-1], True) if shape[-1:] == (...,) else (shape, False)
-    there = found.shape[: len(sizes)] if more else found.shape
+    there, sizes, more = found.shape, shape, bool(shape) and shape[-1] is ...
+    if more:
+        sizes = shape[:-1]
+        there = there[: len(sizes)]
     if len(there) == len(sizes):  # a loop: layers ask often, and `all` costs thrice
-        for size, want in zip(there, sizes, strict=True):
+        for size, want in zip(there, sizes):  # noqa: B905, and `strict` a tenth
             if size != want and (size == 0 or not isinstance(want, str)):
                 break
         else:

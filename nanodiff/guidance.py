@@ -5,8 +5,8 @@
 given: the network's output with the context, free: without. Their difference is what
 the context changes; w adds more of it, and w = 0 is the network as it was trained. Ho,
 Salimans 2022, arXiv 2207.12598, Eq. 6, where it is written (1 + w) given - w free. At
-one x_t, eps, x0 and v are affine functions of each other, so to guide one is to guide
-all.
+one x_t, eps, x0, v and flow are affine functions of each other, so to guide one is to
+guide all.
 
 Shapes: xt (N, ...); t an int or (N,); context (N, features).
 """

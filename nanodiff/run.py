@@ -73,14 +73,15 @@ class Run:
 
     @classmethod
     def of_pictures(
-        cls, images, names, steps=2000, batch=32, lr=2e-3, T=500, *, seed, **options
-    ):
+        cls, images, names, steps=2000, batch=32, lr=2e-3, T=500, *, seed,
+        min_snr=None, **options,
+    ):  # fmt: skip
         """Return a new run that fits pictures, with settings that work.
 
         images: (n, C, H, W) and names, as `data.pictures` returns them. It predicts v
-        and is moved by Muon. options: of the UNet, such as channels. Raises ValueError
-        if there are no pictures, or if their sides cannot be halved as often as the
-        network does.
+        and is moved by Muon. min_snr: as in `Recipe`. options: of the UNet, such as
+        channels. Raises ValueError if there are no pictures, or if their sides cannot
+        be halved as often as the network does.
         """
         images, _ = check_data(images, None)
         steps, names = check.integer("steps", steps, 1), list(names)
@@ -91,8 +92,9 @@ class Run:
                 f"divisible by {halved}"
             )
         recipe = Recipe(
-            steps, batch, lr, min(50, steps // 2), predicts="v", optimizer="muon"
-        )
+            steps, batch, lr, min(50, steps // 2), predicts="v", optimizer="muon",
+            min_snr=min_snr,
+        )  # fmt: skip
         options |= {"image_channels": images.shape[1], "context_features": len(names)}
         options |= {"shape": images.shape[1:], "classes": names}
         return cls(recipe, T, seed=seed, **options)
@@ -101,10 +103,11 @@ class Run:
     def beginning_with(cls, found, recipe, *, seed, **more):
         """Return a new run of the network, noise and weights of a `Pretrained`.
 
-        more: settings of a UNet that are to grow: `middle`, `self_condition`. What is
-        new changes nothing at first. Raises ValueError if the network has what is not
-        wanted, if the recipe predicts something else than the network does, or if what
-        the network was trained with is not known.
+        more: settings of a UNet that are to grow: `middle`, `self_condition`,
+        `attention`. What is new changes nothing at first. Raises ValueError if the
+        network has what is not wanted, or attention of other heads, if the recipe
+        predicts something else than the network does, or if what the network was
+        trained with is not known.
         """
         kind = type(found.network.network)
         *noise, network, options, before = settings(found.about, kind)
@@ -112,6 +115,12 @@ class Run:
             raise ValueError(
                 f"recipe predicts {recipe.predicts!r}, expected what the network was "
                 f"trained for, {before['predicts']!r}"
+            )
+        heads = options.get("attention", 0)
+        if heads and more.get("attention", heads) != heads:
+            raise ValueError(
+                f"attention is {more['attention']}, expected the heads that the "
+                f"network has, {heads}"
             )
         about = {key: found.about.get(key) for key in ("shape", "classes")}
         options = options | about | more

@@ -8,12 +8,12 @@ Shapes: contexts (N, features); images (N, C, H, W), or whatever the network mak
 
 import numpy as np
 
-from nanodiff import check, ddim, ddpm
+from nanodiff import check, ddim, ddpm, dpm, flow
 from nanodiff.guidance import guide
 from nanodiff.progress import progress
 from nanodiff.respace import respace
 
-SAMPLERS = ("ddim", "ddpm")
+SAMPLERS = ("ddim", "ddpm", "dpm", "flow")
 
 
 def sample(
@@ -24,10 +24,10 @@ def sample(
 
     found: a `Pretrained`, of `pretrained` or `Run.trained`. classes: a list of names,
     labels or mixtures such as "star+circle"; None: all classes, or no context if there
-    are none. w: weight of guidance, see `guide`. steps: calls of the network, at most
-    T. rng: a `np.random.Generator`. sampler, eta: see `draw`. shape: (C, H, W), for a
-    checkpoint that does not know it. Raises ValueError for a class that there is not,
-    and as `draw` does.
+    are none. w: weight of guidance, see `guide`. steps: at most T, each one call of
+    the network, of "flow" two but the last. rng: a `np.random.Generator`. sampler, eta:
+    see `draw`. shape: (C, H, W), for a checkpoint that does not know it. Raises
+    ValueError for a class that there is not, and as `draw` does.
 
     >>> from nanodiff.trained import pretrained
     >>> rng = np.random.default_rng(0)
@@ -49,15 +49,16 @@ def draw(found, context, w=0.0, steps=50, *, rng, sampler="ddim", eta=0.0, shape
     """Return an iterator over (t, xt), with a progress bar: the frames of a film.
 
     context: (N, features), or the number of pictures N for a network without. sampler:
-    "ddim", or "ddpm" with beta_tilde; eta: noise added back by DDIM, 0..1. The others:
-    see `sample`. Raises ValueError, at once, for what does not fit.
+    "ddim", "ddpm" with beta_tilde, "dpm" for DPM-Solver++(2M), or "flow" for Heun's
+    method on the straight line; eta: noise added back by DDIM, 0..1. The others: see
+    `sample`. Raises ValueError, at once, for what does not fit.
     """
     _checked(found)
     check.generator("rng", rng)
     check.choice("sampler", sampler, SAMPLERS)
     eta, w = check.number("eta", eta, 0, 1), check.number("w", w)
-    if sampler == "ddpm" and eta:
-        raise ValueError(f"eta is {eta}, expected 0: ddpm has none, it is DDIM's")
+    if sampler != "ddim" and eta:
+        raise ValueError(f"eta is {eta}, expected 0: {sampler} has none, it is DDIM's")
     shape = found.shape if shape is None else shape
     if shape is None:
         raise ValueError("shape is None, expected (C, H, W): found does not know it")
@@ -74,8 +75,11 @@ def draw(found, context, w=0.0, steps=50, *, rng, sampler="ddim", eta=0.0, shape
     if sampler == "ddpm":
         model, noise = respace(model, noise, steps)
         loop = ddpm.sample(model, noise, xT, rng, clip=clip)
-    else:
+    elif sampler == "ddim":
         loop = ddim.sample(model, noise, xT, steps, eta, rng, clip)
+    else:
+        module = {"dpm": dpm, "flow": flow}[sampler]
+        loop = module.sample(model, noise, xT, steps, clip=clip)
     return _with_bar(loop, sampler, steps)
 
 

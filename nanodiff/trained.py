@@ -54,18 +54,17 @@ class Eps(Layer):
 
     def forward(self, xt, t, context=None, *x0_hat):
         """Return eps_hat, shape and dtype of xt; the inputs are the network's."""
+        self.cache = t
         output = self.network.forward(xt, t, context, *x0_hat)
-        one = np.ones((len(xt), *(1,) * (xt.ndim - 1)), xt.dtype)
-        p, q = (
-            split(self.schedule, x, t, y, self.predicts)[1]
-            for x, y in ((one, 0 * one), (0 * one, one))
-        )
-        self.cache = p, q
-        return p * xt + q * output
+        return split(self.schedule, xt, t, output, self.predicts)[1]
 
     def backward(self, d_eps):
         """Write all gradients from dL/deps_hat; return (dxt, dcontext or None)."""
-        p, q = self.cache
+        one = np.ones((len(d_eps), *(1,) * (d_eps.ndim - 1)), d_eps.dtype)
+        p, q = (
+            split(self.schedule, x, self.cache, y, self.predicts)[1]
+            for x, y in ((one, 0 * one), (0 * one, one))
+        )
         dxt, dcontext = self.network.backward(q * d_eps)
         return dxt + p * d_eps, dcontext
 
@@ -235,6 +234,8 @@ def _of_a_unet(shapes, options):
         "channels": [shapes[name][0] for name in ("conv_in.w", *levels)],
         "features": shapes["embed.time1.w"][0],
         "middle": len(blocks), "self_condition": "conv_x0.w" in shapes,
+        # no weight tells how many heads share it
+        "attention": (options["attention"] or 1) if "attention.q.w" in shapes else 0,
     }  # fmt: skip
 
 

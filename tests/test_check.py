@@ -52,7 +52,9 @@ def test_integers_are_no_floats_and_no_bools(value):
 def test_integers_keep_within_their_limits():
     for value in (0, 10, 10**30):
         refused("n", check.integer, value, 1, 9)
-    assert check.even("size", 4) == 4
+    assert check.even("size", 4) == 4 and check.divisor("groups", np.int8(4), 8) == 4
+    for value in (0, 3, 16, -4, 4.0):
+        refused("groups", check.divisor, value, 8)
     for value in (0, 3):
         refused("size", check.even, value)
 

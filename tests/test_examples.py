@@ -28,7 +28,8 @@ def python(*args, **environment):
 def test_train_resume_and_sample(tmp_path):
     script = ROOT / "examples/train_mnist.py"
     noise = ["--schedule", "cosine", "offset=0.02"]
-    train = [script, "--quick", "--self-condition", *noise, "--out", tmp_path]
+    more = ["--self-condition", "--attention", 2, "--min-snr", 5]
+    train = [script, "--quick", *more, *noise, "--out", tmp_path]
     result = python(*train)
     assert result.returncode == 0, result.stderr
     made = {path.name for path in tmp_path.iterdir()}
@@ -39,7 +40,7 @@ def test_train_resume_and_sample(tmp_path):
     result = python(*train, "--resume")  # nothing is left to do
     assert result.returncode == 0, result.stderr
     assert (tmp_path / "checkpoint.npz").read_bytes() == before
-    for sampler in ("ddim", "ddpm"):
+    for sampler in ("ddim", "ddpm", "dpm", "flow"):
         picture = tmp_path / f"{sampler}-digits.png"
         result = python(
             ROOT / "examples/sample.py", "--quick", "--sampler", sampler,
@@ -58,7 +59,9 @@ def test_train_resume_and_sample(tmp_path):
 @pytest.mark.parametrize("name, made, words", [
     ("toy_points", "fields.png points.png", "ring: loss"),
     ("convergence", "inversion.png orders.png", "DDIM: slope -0.9"),
-    ("convergence", "inversion.png orders.png", "Heun: slope -1.9"),
+    ("convergence", "inversion.png orders.png", "Heun: slope -2.0"),
+    ("convergence", "inversion.png orders.png", "DPM-Solver++(2M): slope -1.9"),
+    ("flow_paths", "paths.png", "one point: crookedness 0.0000"),
     ("check_a_sampler", "steps.png", "nothing is broken"),
     ("check_a_sampler", "steps.png", "joins      BROKEN"),
     ("train_judge", "trained_judge.npz", "of 2000 test digits"),
@@ -105,7 +108,7 @@ def test_own_pictures_are_drawn_trained_resumed_and_sampled(tmp_path):
     assert result.returncode == 0, result.stderr
     (shapes / "star" / "broken.png").write_bytes(b"")
     train = [ROOT / "examples/train_pictures.py", shapes, "--out", out, "--quick",
-             "--size", 16, "--flips"]  # fmt: skip
+             "--size", 16, "--flips", "--attention", 2, "--min-snr", 5]  # fmt: skip
     result = python(*train)
     assert result.returncode == 0, result.stderr
     assert "broken.png" in result.stderr and "about" in result.stdout

@@ -319,10 +319,11 @@ def test_a_path_that_cannot_be_written_is_found_before_a_step(images, path):
 
 def test_settings_of_numpy_are_those_of_python(images, path):
     recipe = Recipe(np.int64(4), np.int32(2), np.float32(2e-3), warmup=np.int8(0),
-                    focus=(np.float64(0.5), 2, 9))  # fmt: skip
+                    focus=(np.float64(0.5), 2, 9), min_snr=np.float32(5))  # fmt: skip
     more = {"channels": np.array([4]), "features": np.int16(4), "groups": np.uint8(2)}
     run = Run(recipe, np.int64(25), "cosine", {"offset": np.float32(0.5)},
-              seed=np.int64(3), self_condition=np.bool_(True), **more)  # fmt: skip
+              seed=np.int64(3), self_condition=np.bool_(True), attention=np.int8(2),
+              **more)  # fmt: skip
     learn(run, images, path)
     again = Run.resume(path)
     assert again.recipe == run.recipe and again.model.config == run.model.config

@@ -346,6 +346,8 @@ def test_a_bomb_of_idx_is_refused_before_it_grows(tmp_path):
 
 OF_POINTS = {"network": MLP, "features": 3, "context_features": 2, "width": 8}
 LIES = [
+    (SMALL, {"attention": 1}), (SMALL | {"attention": 2}, {"attention": 0}),
+    (SMALL | {"attention": 2}, {"attention": [2]}),
     (SMALL, {"channels": [4, 10**6]}), (SMALL, {"features": 10**6}),
     (SMALL, {"T": 10**9}), (OF_POINTS, {"features": 10**7}),
     (OF_POINTS, {"width": 10**7}), (OF_POINTS, {"context_features": 10**7}),
