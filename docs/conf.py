@@ -51,7 +51,7 @@ def formula(self, node):
 
 
 def to_reference(app, name, source):
-    """Pages link to files of the package, so that a clone can be read; here, to ours."""
+    """Where a page links to a file of the package, as in a clone, link to its page."""
     source[0] = re.sub(
         r"\]\(\.\./nanodiff/(\w+)\.py\)", r"](reference/\1.md)", source[0]
     )
