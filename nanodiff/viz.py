@@ -299,6 +299,11 @@ def save_quality(path, curves, floor, n):
     axes.set(xscale="log", yscale="log", title=f"{n} digits",
              xlabel="calls of the network for each digit (steps)",
              ylabel="Frechet distance to real digits")  # fmt: skip
+    calls = sorted({n for found in curves.values() for n in found[0]})
+    axes.set_xticks(calls, [f"{n:g}" for n in calls])
+    axes.xaxis.set_minor_formatter("")
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter("{x:g}")
     axes.grid(alpha=0.3)
     axes.legend(fontsize="small")
     _write(path, figure.savefig, dpi=110)
