@@ -46,7 +46,9 @@ nb_execution_raise_on_error, nb_merge_streams = True, True
 def formula(self, node):
     """A formula of a page, in a line or on a line of its own."""
     display = "inline" if isinstance(node, nodes.math) else "block"
-    self.body.append(convert(node.astext(), display=display))
+    found = convert(node.astext(), display=display)
+    # the macron that latex2mathml writes for a bar is as short as a dot
+    self.body.append(found.replace("&#x000AF;", "&#x203E;"))
     raise nodes.SkipNode
 
 
