@@ -14,7 +14,8 @@ from pathlib import Path
 
 import jupytext
 
-LESSONS = Path(__file__).parent / "lessons"
+LESSONS = Path(__file__).resolve().parent / "lessons"
+PACKAGE = LESSONS.parent.parent / "nanodiff"
 FOLDED = {  # by the site's tags: what JupyterLab folds
     "hide-input": {"source_hidden": True},
     "hide-cell": {"source_hidden": True, "outputs_hidden": True},
@@ -56,7 +57,11 @@ def elsewhere(path, link):
     if name.startswith("attachment:"):
         return name
     target = (path.parent / name).resolve()
-    if target.parent == LESSONS.resolve() and target in [p.resolve() for p in paths()]:
+    if (
+        target.parent.name == "reference"
+    ):  # pages that only the site has: the file itself
+        target = PACKAGE / target.with_suffix(".py").name
+    if target in paths():
         return target.with_suffix(".ipynb").name + anchor
     return target.as_uri() + anchor
 

@@ -60,9 +60,7 @@ def test_links_of_a_notebook_lead_somewhere(path):
                 assert name.partition(":")[2] in cell.attachments
             elif name.endswith(".ipynb"):
                 assert (DOCS / "lessons" / name).with_suffix(".md").exists(), link
-            elif (
-                name.startswith("file:") and "/reference/" not in name
-            ):  # made by the site
+            elif name.startswith("file:"):
                 assert Path(name.removeprefix("file://")).exists(), link
 
 
