@@ -25,7 +25,8 @@ READING_ORDER = (
     ("The desk: data and pictures",
      ("files", "progress", "pictures", "data", "viz", "sprite_parts", "sprites")),
     ("Learning",
-     ("optim", "train", "checkpoint", "evaluate", "trained", "run", "sampling")),
+     ("optim", "train", "checkpoint", "evaluate", "trained", "signals", "run",
+      "sampling", "export")),
     ("For speed only, skip at first", ("fast",)),
 )  # fmt: skip
 __version__ = "0.1.0"

@@ -145,7 +145,7 @@ def invert(model, schedule, x0, steps=50, predicts="eps"):
     [25, 50, 75, 100]
     """
     times_ = falling(steps, check.schedule(schedule).T)[::-1]
-    check.function("model", model)
+    check.function("model", model, takes=2)
     check.choice("predicts", predicts, KINDS)
     x0 = check.array("x0", x0, ("N", ...)).copy()
     return _invert(model, schedule, x0, times_, predicts)

@@ -14,6 +14,8 @@ from types import SimpleNamespace
 
 from threadpoolctl import ThreadpoolController
 
+from nanodiff import check
+
 SPINS = "2000"  # turns of a loop for which a thread waits before it sleeps
 NAMES = "conv2d", "conv2d_dx", "conv2d_dw", "group_norm", "group_norm_backward"
 
@@ -31,9 +33,9 @@ class Turn(contextlib.ContextDecorator):
     """
 
     def __init__(self, start, survives_fork):
-        self.start = start
+        self.start = check.function("start", start, "a function without arguments")
         self.lock, self.depth, self.used, self.lost = threading.RLock(), 0, False, False
-        self.survives_fork = survives_fork
+        self.survives_fork = check.flag("survives_fork", survives_fork)
         self.blas = ThreadpoolController()
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self._forked)

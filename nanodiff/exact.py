@@ -45,7 +45,7 @@ def gaussian(schedule, mean, std, predicts="eps"):
     >>> bool(np.allclose(model(xt, 60), np.sqrt(1 - schedule.alpha_bar[60])))
     True
     """
-    schedule, std = check.schedule(schedule), check.number("std", std, 0)
+    schedule, std = check.schedule(schedule), check.number("std", std, 0, 1e100)
     mean = check.finite("mean", check.reals("mean", mean))
     check.choice("predicts", predicts, KINDS)
 
@@ -215,7 +215,10 @@ def loss_floor(schedule, std):
     >>> loss_floor(linear(1000), 0.5)[[1, 500]].round(4).tolist()
     [0.9996, 0.0209]
     """
-    std, floor = check.number("std", std, 0), np.ones(check.schedule(schedule).T + 1)
+    std, floor = (
+        check.number("std", std, 0, 1e100),
+        np.ones(check.schedule(schedule).T + 1),
+    )
     signal = schedule.alpha_bar[1:] * std**2
     floor[1:] = signal / (signal + 1 - schedule.alpha_bar[1:])
     return floor
@@ -235,7 +238,7 @@ def empirical_floor(schedule, model, x0, rng):
     >>> bool(abs(floor - loss_floor(schedule, 0.5)[1:].mean()) < 4 * error)
     True
     """
-    check.function("model", model)
+    check.function("model", model, takes=2)
     check.generator("rng", rng, "integers", "standard_normal")
     x0 = check.at_least_two("x0", check.array("x0", x0, ("N", ...)))
     t = rng.integers(1, check.schedule(schedule).T + 1, size=len(x0))
@@ -243,7 +246,7 @@ def empirical_floor(schedule, model, x0, rng):
     alpha_bar = at(schedule.alpha_bar, t, x0)
     xt = np.sqrt(alpha_bar) * x0 + np.sqrt(1 - alpha_bar) * eps
     each = (
-        ((eps - check.array("output", model(xt, t), xt.shape)) ** 2)
+        ((eps - check.array("the model's output", model(xt, t), xt.shape)) ** 2)
         .reshape(len(x0), -1)
         .mean(1)
     )
@@ -256,7 +259,7 @@ def _gaussian(schedule, mean, std):
         raise ValueError(
             "schedule has alpha_bar[T] = 0, expected above 0: eps has no x0"
         )
-    return check.number("mean", mean), check.number("std", std, 0)
+    return check.number("mean", mean), check.number("std", std, 0, 1e100)
 
 
 def _eps_line(schedule, mean, std, t):

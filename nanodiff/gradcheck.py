@@ -41,6 +41,7 @@ def gradcheck(layer, *inputs, rng, h=1e-6, rtol=1e-6):
     check.generator("rng", rng)
     h, rtol = check.number("h", h, 1e-8, 1e-2), check.number("rtol", rtol, 1e-12, 1e-2)
     for x in filter(_is_float, inputs):
+        check.array("inputs", x)
         if not np.abs(x).max(initial=0) <= LARGEST:  # NaN is not
             check.refuse("inputs", x, f"values within {LARGEST:g}")
     layer.cast(np.float64)

@@ -33,7 +33,7 @@ def guide(network, context, w=0.0):
     >>> guide(network, context, w=2.0)(xt, 10).tolist()  # 3 x 1 - 2 x 0; no context
     [[3.0], [0.0]]
     """
-    check.function("network", network, "a function of xt, t and context")
+    check.function("network", network, "a function of xt, t and context", 3)
     context, w = check.context("context", context).copy(), check.number("w", w)
 
     def model(xt, t):

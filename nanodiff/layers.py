@@ -51,7 +51,7 @@ class Layer:
 
     def walk(self, prefix=""):
         """Yield (prefix, layer) for this layer and all below it, as they were made."""
-        check.text("prefix", prefix)
+        check.instance("prefix", prefix, str)
         yield prefix, self
         for name, value in vars(self).items():
             for path, child in _layers_in(value, prefix + name):
@@ -127,7 +127,7 @@ class Linear(Layer):
 
     def __init__(self, n_in, n_out, *, rng, bias=True):
         check.generator("rng", rng)
-        n_in, n_out = check.integer("n_in", n_in, 1), check.integer("n_out", n_out, 1)
+        n_in, n_out = check.width("n_in", n_in), check.width("n_out", n_out)
         self.add_param("w", rng.standard_normal((n_in, n_out)) / np.sqrt(n_in))
         if check.flag("bias", bias):
             self.add_param("b", np.zeros(n_out))
@@ -180,7 +180,7 @@ class Conv2d(Layer):
 
     def __init__(self, c_in, c_out, kernel=3, stride=1, *, rng, bias=True):
         check.generator("rng", rng)
-        c_in, c_out = check.integer("c_in", c_in, 1), check.integer("c_out", c_out, 1)
+        c_in, c_out = check.width("c_in", c_in), check.width("c_out", c_out)
         kernel = check.choice("kernel", kernel, (1, 3))
         stride = check.choice("stride", stride, (1, 2))
         shape = (c_out, c_in, kernel, kernel)
@@ -245,7 +245,7 @@ class GroupNorm(Layer):
     tiny = 1e-5
 
     def __init__(self, channels, groups=8, silu=False):
-        channels = check.integer("channels", channels, 1)
+        channels = check.width("channels", channels)
         self.groups = check.divisor("groups", groups, channels)
         self.silu = check.flag("silu", silu)
         self.add_param("gamma", np.ones(channels))

@@ -138,7 +138,7 @@ def ask(model, schedule, xt, t, predicts="eps", clip=None):
     """
     xt = check.array("xt", xt, ("N", ...))
     output = check.function("model", model)(xt.copy(), t)
-    output = check.array("output", output).copy()
+    output = check.array("the model's output", output, xt.shape).copy()
     x0_hat, eps_hat = split(schedule, xt, t, output, predicts)
     return limited(schedule, xt, t, x0_hat, eps_hat, clip)
 
@@ -151,11 +151,13 @@ def begin(model, schedule, xT, times, predicts, clip):
     x0_hat (1 / sqrt(alpha_bar_t)), and over 20 times in the step from t to s
     (sqrt(alpha_bar_s / alpha_bar_t)), as in the first step of a cosine schedule.
     """
-    check.function("model", model)
+    check.function("model", model, takes=2)
     check.choice("predicts", predicts, KINDS)
     clip, xT = check.clip(clip), check.array("xT", xT, ("N", ...))
     if predicts == "eps":
         times = check.integers("times", times, 0, check.schedule(schedule).T)
+        if len(times) < 2:
+            check.refuse("times", times, "two times at least, the last of them 0")
         alpha_bar = schedule.alpha_bar[times]
         if alpha_bar[0] == 0:
             raise ValueError(

@@ -3,9 +3,7 @@
 It adds to `train` what a long one needs: a checkpoint, a progress bar, Ctrl-C.
 """
 
-import signal
 import tempfile
-import threading
 import warnings
 import zlib
 from contextlib import suppress
@@ -19,17 +17,21 @@ from nanodiff.optim import EMA, OPTIMIZERS
 from nanodiff.progress import progress
 from nanodiff.schedule import named
 from nanodiff.self_conditioning import WithFirstGuess
+from nanodiff.signals import Signals
+from nanodiff.signals import Stopped as Stopped
 from nanodiff.train import Recipe, check_data, train
-from nanodiff.trained import build, described, fit, settings
+from nanodiff.trained import Pretrained, a_class, build, described, fit, settings
 from nanodiff.unet import UNet
 
 
-class Stopped(KeyboardInterrupt):
-    """A signal has stopped a run, which is saved. signal: its number."""
-
-    def __init__(self, message, signal):
-        super().__init__(message)
-        self.signal = signal
+def _generator(seed):
+    """A seed's Generator, and the seed itself if it is an integer, else None."""
+    if not isinstance(seed, np.random.Generator):
+        seed = check.integer("seed", seed, 0, 2**128)
+        return np.random.default_rng(seed), seed
+    if not isinstance(seed.bit_generator, np.random.PCG64):
+        check.refuse("seed", seed, "an integer or a PCG64's Generator")
+    return seed, None
 
 
 class Run:
@@ -53,20 +55,20 @@ class Run:
         self, recipe, T, schedule="linear", schedule_parameters=None, *, seed,
         network=UNet, shape=None, classes=None, **options,
     ):  # fmt: skip
-        check.thing("recipe", recipe, "a Recipe", "steps", "batch", "focus", "predicts")
-        self.recipe = replace(recipe, **files.plain(asdict(recipe)))
+        check.instance("recipe", recipe, Recipe)
+        self.recipe = replace(recipe, **files.plain(asdict(recipe), "recipe"))
+        parameters = {} if schedule_parameters is None else schedule_parameters
+        check.instance("schedule_parameters", parameters, dict)
+        parameters = files.plain(parameters, "schedule_parameters")
         self.schedule_name = schedule
-        T, options, parameters = files.plain([T, options, schedule_parameters or {}])
         self.schedule = named(schedule, T, **parameters)
         self.schedule_parameters = {name: float(v) for name, v in parameters.items()}
-        self.losses, self.data, self.rng = [], None, np.random.default_rng(seed)
-        if not isinstance(self.rng.bit_generator, np.random.PCG64):
-            raise ValueError(f"seed is {seed}, expected an integer or a PCG64's")
-        self.seed = int(seed) if isinstance(seed, int | np.integer) else None
+        self.losses, self.data, self.saved = [], None, None
+        self.rng, self.seed = _generator(seed)
         self.held_out = []  # (step, loss) of pictures that it does not learn from
         self.shape, self.classes = described(shape, classes)
-        check.function("network", network, "a class of networks")
-        self.model = network(**options, rng=self.rng)
+        options = {name: files.plain(value, name) for name, value in options.items()}
+        self.model = a_class(network)(**options, rng=self.rng)
         self.options = files.plain(getattr(self.model, "config", options))
         params = self.model.named_params()
         self.optimizer, self.ema = OPTIMIZERS[recipe.optimizer](params), EMA(params)
@@ -84,8 +86,12 @@ class Run:
         be halved as often as the network does.
         """
         images, _ = check_data(images, None)
-        steps, names = check.integer("steps", steps, 1), list(names)
-        halved = 2 ** (len(options.get("channels", (32, 64, 64))) - 1)
+        steps = check.integer("steps", steps, 1)
+        if names is None:
+            check.refuse("names", names, "a list of names")
+        _, names = described(None, names)
+        channels = check.integers("channels", options.get("channels", (32, 64, 64)), 1)
+        halved = 2 ** (len(channels) - 1)
         if images.ndim != 4 or any(side % halved for side in images.shape[2:]):
             raise ValueError(
                 f"images has shape {images.shape}, expected (n, C, H, W) with H and W "
@@ -109,9 +115,10 @@ class Run:
         predicts something else than the network does, or if what the network was
         trained with is not known.
         """
+        check.instance("found", found, Pretrained)
         kind = type(found.network.network)
         *noise, network, options, before = settings(found.about, kind)
-        if recipe.predicts != before["predicts"]:
+        if check.instance("recipe", recipe, Recipe).predicts != before["predicts"]:
             raise ValueError(
                 f"recipe predicts {recipe.predicts!r}, expected what the network was "
                 f"trained for, {before['predicts']!r}"
@@ -141,6 +148,7 @@ class Run:
         that is damaged, that `save` did not write, or that began with another setting.
         """
         found = checkpoint.load(path)
+        network = None if network is None else a_class(network)
         with files.refusing(f"path is {str(path)!r}, expected a checkpoint of a run"):
             *noise, network, options, recipe = settings(found.config, network)
             fit(network, options, found.params)
@@ -151,6 +159,7 @@ class Run:
             run.losses, run.data = found.config["losses"], found.config.get("data")
             run.seed = found.config.get("seed")
             run.held_out = found.config.get("held_out") or []
+            run.saved = str(path), found.step
             losses = np.asarray(run.losses)
             if losses.shape != (found.step,) or losses.dtype.kind not in "fi":
                 raise ValueError(f"it has not the losses of {found.step} steps")
@@ -180,9 +189,9 @@ class Run:
 
     def save(self, path):
         """Write a checkpoint."""
-        checkpoint.save(
-            path, step=len(self.losses), config=self._config(), **self._parts()
-        )
+        step = len(self.losses)
+        checkpoint.save(path, step=step, config=self._config(), **self._parts())
+        self.saved = str(path), step
 
     def trained(self):
         """Return the network with its averaged weights, as `pretrained` does."""
@@ -206,7 +215,8 @@ class Run:
         Every so many steps, and at the end, the run is saved to `path` and draw(run) is
         called. Ctrl-C or SIGTERM saves and raises Stopped, a KeyboardInterrupt; a
         second Ctrl-C stops at once. In other threads than the main one there are no
-        signals. images, context: as for `train`, which may raise FloatingPointError.
+        signals. images, context: as for `train`. If the loss is not finite it raises
+        FloatingPointError and says which save is the last; if there was none, it saves.
 
         Raises ValueError, before a step, if they are not those that the run began with,
         if nothing can be written to `path`, if another run is writing there, and as
@@ -215,11 +225,11 @@ class Run:
         run is saved in the folder of temporary files if it can be.
         """
         every = check.integer("every", every, 1)
-        check.function("draw", draw, "a function of a run")
+        check.function("draw", draw, "a function of a run", takes=1)
         images, context = check_data(images, context)
         self._know(images, context)
-        with files.alone(path), _Signals() as signals:
-            for step in self._steps(images, context):
+        with files.alone(path), Signals() as signals:
+            for step in self._steps(images, context, path):
                 if signals.caught:
                     break
                 if step % every == 0 and step < self.recipe.steps:
@@ -240,7 +250,20 @@ class Run:
             )
         self.data = data
 
-    def _steps(self, images, context):
+    def _steps(self, images, context, path):
+        """Train, yielding how many steps are done after each."""
+        try:
+            yield from self._shown(images, context)
+        except FloatingPointError as error:
+            params = self.model.named_params().values()
+            if self.saved is None and all(np.isfinite(w).all() for w in params):
+                self._keep(path)
+            told = "nothing is saved, since the weights are not finite"
+            if self.saved is not None:
+                told = "the last save, {!r}, is of step {}".format(*self.saved)
+            raise FloatingPointError(f"{error}; {told}") from error
+
+    def _shown(self, images, context):
         """Train, yielding how many steps are done after each, and show it."""
         steps, done = self.recipe.steps, len(self.losses)
         loop = train(
@@ -299,44 +322,3 @@ class Run:
             "losses": self.losses, "held_out": self.held_out, "data": self.data,
             "seed": self.seed,
         }  # fmt: skip
-
-
-class _Signals:
-    """`with _Signals() as signals:` notes SIGINT, SIGTERM and SIGHUP in `caught`.
-
-    So they take effect where the code asks, between two steps. A second SIGINT raises
-    KeyboardInterrupt at once. A SIGHUP that is ignored, as under nohup, stays so.
-    Python allows handlers in the main thread only; elsewhere nothing is caught.
-    """
-
-    def __init__(self):
-        self.caught, self.message, self.before = None, None, {}
-
-    def __enter__(self):
-        if threading.current_thread() is threading.main_thread():
-            for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-                number = getattr(signal, name, None)  # Windows has no SIGHUP
-                before = number and signal.getsignal(number)
-                ignored = name == "SIGHUP" and before is signal.SIG_IGN
-                if before is not None and not ignored:  # None: not Python's to restore
-                    self.before[number] = signal.signal(number, self._handle)
-        return self
-
-    def __exit__(self, *error):
-        for number, handler in self.before.items():
-            signal.signal(number, handler)
-        if self.caught and error[0] is None:
-            raise Stopped(self.message, self.caught)
-
-    def _handle(self, number, frame):
-        if self.caught and number == signal.SIGINT:
-            raise KeyboardInterrupt("stopped at once, by a second Ctrl-C")
-        self.caught = self.caught or number
-        if self.message:
-            raise Stopped(self.message, self.caught)
-
-    def raise_from_now(self, message):
-        """Raise Stopped with this message if a signal has come, and when one comes."""
-        self.message = message
-        if self.caught:
-            raise Stopped(message, self.caught)

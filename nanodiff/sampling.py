@@ -62,7 +62,7 @@ def draw(found, context, w=0.0, steps=50, *, rng, sampler="ddim", eta=0.0, shape
     shape = found.shape if shape is None else shape
     if shape is None:
         raise ValueError("shape is None, expected (C, H, W): found does not know it")
-    shape = tuple(check.integers("shape", shape, 1).tolist())
+    shape = tuple(check.integers("shape", shape, 1, check.WIDEST).tolist())
     model, noise, clip = found.model, found.schedule, 1.0 if len(shape) == 3 else None
     context = check.as_array("context", context, "an array, or how many pictures")
     if context.ndim:
@@ -132,7 +132,7 @@ def _label(known, name):
     """The place of a class, given by its name, or by its label as an integer."""
     if isinstance(name, str) and name in known:
         return known.index(name)
-    number = isinstance(name, int | np.integer) and not isinstance(name, bool)
-    if number and 0 <= name < len(known):
+    number = isinstance(name, int | np.integer)
+    if number and not isinstance(name, check.NO_NUMBER) and 0 <= name < len(known):
         return int(name)
     raise ValueError(f"classes has {name!r}, expected one of {known}")

@@ -167,16 +167,16 @@ def sigmoid(T, start=-3.0, end=3.0):
     >>> sigmoid(4).alpha_bar.round(3).tolist()
     [1.0, 0.851, 0.5, 0.149, 0.0]
     """
-    T, _ = check.integer("T", T, 1), check.number("start", start)
-    check.number("end", end)
+    T, start = check.integer("T", T, 1), check.number("start", start)
+    end = check.number("end", end)
     if not start < end:
-        raise ValueError(f"start is {start}, expected below end, which is {end}")
+        raise ValueError(f"start is {start:g}, expected below end, which is {end:g}")
     with np.errstate(over="ignore"):  # exp may be infinite: the curve is 0 there
         curve = 1 / (1 + np.exp(-np.linspace(start, end, T + 1)))
     left = curve[-1] - curve  # alpha_bar, but for a factor: only ratios count
     if not np.all(np.diff(left) < 0):
         raise ValueError(
-            f"start and end are {start} and {end}, expected nearer to 0: the curve "
+            f"start and end are {start:g} and {end:g}, expected nearer to 0: the curve "
             f"between them is flat to float64's rounding"
         )
     return Schedule(np.minimum(1 - left[1:] / left[:-1], 0.999))

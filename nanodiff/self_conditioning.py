@@ -49,7 +49,9 @@ class WithLastGuess:
     """
 
     def __init__(self, network, schedule, predicts="eps"):
-        self.network = check.function("network", network, "a function of xt, t, ...")
+        self.network = check.function(
+            "network", network, "a function of xt, t, context and x0_hat", takes=4
+        )
         self.schedule = check.schedule(schedule)
         self.predicts = check.choice("predicts", predicts, KINDS)
         self.memory = threading.local()

@@ -115,6 +115,7 @@ def train(model, schedule, images, context, recipe, *, rng, optimizer, ema, firs
         check.array("images", images, dtype=dtype)
     check.generator("rng", rng, "integers", "standard_normal", "random")
     check.thing("optimizer", optimizer, "an optimiser, such as Adam", "step")
+    check.function("optimizer.step", optimizer.step, "a function of grads and lr")
     check.thing("ema", ema, "an EMA", "update")
     first = check.integer("first", first, 0)
     return _train(
@@ -181,7 +182,7 @@ def loss_of(model, schedule, images, context, predicts, rng, batch=64):
     are the same, so that what differs is the model or the images. Raises ValueError for
     data as `check_data` does, and for what else does not fit.
     """
-    check.function("model", model, "a function of xt, t and context")
+    check.function("model", model, "a function of xt, t and context", 3)
     check.schedule(schedule), check.choice("predicts", predicts, KINDS)
     images, context = check_data(images, context)
     check.generator("rng", rng, "integers", "standard_normal")
@@ -213,7 +214,7 @@ def _noise(x0, rng):
 def _error(model, schedule, x0, t, eps, given, predicts):
     """What the model says of x_t, less what it should say."""
     output = model(q_sample(schedule, x0, t, eps), t, given)
-    output = check.array("output", output, x0.shape)
+    output = check.array("the model's output", output, x0.shape)
     return output - target(schedule, x0, t, eps, predicts)
 
 

@@ -55,7 +55,7 @@ class Embedding(Layer):
 
     def __init__(self, features, context_features, *, rng):
         features = check.even("features", features)
-        context_features = check.integer("context_features", context_features, 0)
+        context_features = check.width("context_features", context_features, 0)
         self.time1 = Linear(features, features, rng=rng)
         self.act1 = SiLU()
         self.time2 = Linear(features, features, rng=rng)
@@ -92,10 +92,10 @@ class ResBlock(Layer):
 
     def __init__(self, c_in, c_out, features, groups, *, rng):
         c_in, features = (
-            check.integer("c_in", c_in, 1),
+            check.width("c_in", c_in),
             check.even("features", features),
         )
-        c_out = check.integer("c_out", c_out, 1)
+        c_out = check.width("c_out", c_out)
         self.norm1 = GroupNorm(c_in, groups, silu=True)
         self.conv1 = Conv2d(c_in, c_out, rng=rng)
         self.modulate = Linear(features, 2 * c_out, rng=rng)
@@ -177,10 +177,10 @@ class UNet(Layer):
         self, image_channels=1, context_features=0, channels=(32, 64, 64), features=128,
         groups=8, middle=1, self_condition=False, attention=0, *, rng,
     ):  # fmt: skip
-        channels = check.integers("channels", channels, 1).tolist()
+        channels = check.integers("channels", channels, 1, check.WIDEST).tolist()
         self.config = {
-            "image_channels": check.integer("image_channels", image_channels, 1),
-            "context_features": check.integer("context_features", context_features, 0),
+            "image_channels": check.width("image_channels", image_channels),
+            "context_features": check.width("context_features", context_features, 0),
             "channels": channels,
             "features": check.even("features", features),
             "groups": check.integer("groups", groups, 1),
@@ -283,16 +283,10 @@ class UNet(Layer):
         if context is not None:
             size = self.config["context_features"]
             if not size:
-                raise ValueError(
-                    f"context has shape {np.shape(context)}, expected None: "
-                    f"context_features is 0"
-                )
+                check.refuse("context", context, "None: context_features is 0")
             context = check.context("context", context, N, size).astype(dtype)
         if x0_hat is not None and not self.self_condition:
-            raise ValueError(
-                f"x0_hat has shape {np.shape(x0_hat)}, expected None without "
-                f"self_condition"
-            )
+            check.refuse("x0_hat", x0_hat, "None without self_condition")
         if x0_hat is not None:
             check.array("x0_hat", x0_hat, xt.shape, dtype)
         return t, context

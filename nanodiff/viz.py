@@ -48,7 +48,7 @@ def sheet(images, columns, scale=2):
     """
     images = check.finite("images", check.array("images", images, ("n", "C", "H", "W")))
     columns = check.integer("columns", columns, 1)
-    scale = check.integer("scale", scale, 1)
+    scale = check.integer("scale", scale, 1, 100)
     n, C, H, W = images.shape
     if C not in (1, 3) or n % columns:
         raise ValueError(
@@ -105,13 +105,13 @@ def show(images, columns=None, scale=3, titles=None):
     (36, 72)
     """
     images = check.array("images", images, ("n", "C", "H", "W"))
-    n, scale = len(images), check.number("scale", scale, above=0)
+    n, scale = len(images), check.number("scale", scale, 0.01, 100)
     if columns is None:
         columns = min(c for c in range(1, n + 1) if n % c == 0 and c * c >= n)
     picture = sheet(images, columns, scale=1)
     rows = n // columns
     titles = [] if titles is None else _some("titles", titles, rows)
-    titles = [check.text("titles", title) for title in titles]
+    titles = [check.instance("titles", title, str) for title in titles]
     high, wide = np.array(picture.shape[:2]) * scale / 100
     figure = _Shown(figsize=(wide + 0.8 * bool(titles), high), layout="constrained")
     axes = figure.subplots()
@@ -195,7 +195,8 @@ def lines(curves, xlabel, ylabel, log=""):
     for label, (x, y) in curves.items():
         few = "o-" if len(x) < 20 else "-"
         axes.plot(x, y, few, markersize=4, label=label)
-    axes.set(xlabel=check.text("xlabel", xlabel), ylabel=check.text("ylabel", ylabel),
+    axes.set(xlabel=check.instance("xlabel", xlabel, str),
+             ylabel=check.instance("ylabel", ylabel, str),
              xscale="log" if "x" in log else "linear",
              yscale="log" if "y" in log else "linear")  # fmt: skip
     axes.grid(alpha=0.3)
@@ -248,7 +249,7 @@ def fields(models, times):
     """
     models, times = check.entries("models", models), check.integers("times", times, 1)
     for name, model in models:
-        check.function(f"models[{name!r}]", model)
+        check.function(f"models[{name!r}]", model, takes=2)
     figure = _Shown(figsize=(2.6 * len(times), 2.7 * len(models)), layout="constrained")
     grid = figure.subplots(len(models), len(times), squeeze=False, sharex=True,
                            sharey=True)  # fmt: skip
@@ -265,8 +266,8 @@ def fields(models, times):
 def save_fields(path, learned, exact, times):
     """Write `fields` of two models as a PNG."""
     _check_picture(path)
-    models = {"learned": check.function("learned", learned),
-              "exact": check.function("exact", exact)}  # fmt: skip
+    models = {"learned": check.function("learned", learned, takes=2),
+              "exact": check.function("exact", exact, takes=2)}  # fmt: skip
     _write(path, fields(models, times).savefig, dpi=110)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nanodiff import data
+from nanodiff import checkpoint, data
 from tests.test_files import write_idx
 
 ROOT = Path(__file__).parent.parent
@@ -100,6 +100,39 @@ def test_digits_are_scored_and_mixed(tmp_path):
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
     assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_run_on_a_gpu_is_sampled_and_goes_on_in_numpy(tmp_path):
+    pytest.importorskip("torch", reason="torch is not installed")
+    run = ["--quick", "--out", tmp_path]
+    result = python(ROOT / "examples/train_on_gpu.py", *run)
+    assert result.returncode == 0, result.stderr
+    made = {path.name for path in tmp_path.iterdir()}
+    assert made == {"checkpoint.npz", "loss.png", "ddim.png"}
+    result = python(ROOT / "examples/train_on_gpu.py", *run)
+    assert result.returncode and "go on with --resume" in result.stderr
+    for script in ("train_mnist", "train_on_gpu"):
+        steps = len(checkpoint.load(tmp_path / "checkpoint.npz").config["losses"]) + 2
+        more = ["--resume", "--out", tmp_path, "--steps", steps]
+        result = python(ROOT / f"examples/{script}.py", *more)
+        assert result.returncode == 0, result.stderr
+        found = checkpoint.load(tmp_path / "checkpoint.npz")
+        assert found.step == steps
+    result = python(
+        ROOT / "examples/sample.py", "--quick", "--out", tmp_path / "a.png",
+        "--model", tmp_path / "checkpoint.npz",
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize("words", [[], ["--model", "sprites", "--half"]])
+def test_a_file_is_written_and_drawn_from(tmp_path, words):
+    for name in ("onnx", "onnxruntime"):
+        pytest.importorskip(name, reason=f"{name} is not installed")
+    script = ROOT / "examples/export_onnx.py"
+    result = python(script, "--quick", "--out", tmp_path, *words)
+    assert result.returncode == 0, result.stderr
+    assert {path.name for path in tmp_path.iterdir()} == {"network.onnx", "onnx.png"}
 
 
 def test_own_pictures_are_drawn_trained_resumed_and_sampled(tmp_path):

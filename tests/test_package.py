@@ -87,6 +87,14 @@ def test_without_torch_a_benchmark_says_how_to_get_it(name):
     assert "Traceback" not in found.stderr
 
 
+@pytest.mark.skipif(importlib.util.find_spec("torch") is not None, reason="has torch")
+def test_without_torch_training_on_a_gpu_says_how_to_get_it(tmp_path):
+    found = python_m("train_on_gpu", "--quick", "--out", str(tmp_path / "out"))
+    assert found.returncode == 1 and not list(tmp_path.iterdir())
+    assert "pip install 'nanodiff[torch]'" in found.stderr
+    assert "Traceback" not in found.stderr
+
+
 @pytest.mark.parametrize("name", ["Run", "Recipe", "sample", "pretrained", "guide"])
 def test_what_ten_lines_need_is_at_the_top(name):
     assert name in nanodiff.__all__ and callable(getattr(nanodiff, name))

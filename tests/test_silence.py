@@ -450,7 +450,7 @@ def test_networks_refuse_odd_features_float16_and_contexts_they_cannot_have(rng)
     unet, x = UNet(channels=(4,), features=4, groups=2, rng=rng), np.ones((2, 1, 4, 4))
     unet.cast(np.float64)
     with pytest.raises(
-        ValueError, match="context has shape .*, expected None: context_f"
+        ValueError, match="context is .* of shape .*, expected None: context_f"
     ):
         unet(x, 1, np.zeros((2, 0)))
     for t in (1.5, np.nan, -1, "a", [1.0, 2.0]):
