@@ -41,6 +41,7 @@ os.environ["PYTHONPATH"] = str(HERE.parent)
 nb_execution_mode, nb_execution_timeout = "force", 600
 nb_code_prompt_show, nb_code_prompt_hide = "Show the code", "Hide"
 nb_execution_raise_on_error, nb_merge_streams = True, True
+nb_render_markdown_format = "myst"  # which has tables
 
 
 def formula(self, node):

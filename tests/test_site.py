@@ -151,6 +151,13 @@ def test_formulas_are_drawn_by_the_browser(page, address):
     assert "\\frac" not in page.inner_text("article")
 
 
+def test_what_lesson_8_makes_of_the_mutants_is_a_table(page, address):
+    page.goto(f"{address}lessons/08-check-your-own.html")
+    rows = page.locator("article .cell_output table tbody tr")
+    first = rows.first.locator("td").all_inner_texts()
+    assert rows.count() >= 20 and first[1] == "q_sample"
+
+
 def test_a_fold_opens_and_the_dark_colours_are_dark(page, address):
     page.emulate_media(color_scheme="dark")
     page.goto(f"{address}lessons/03-back-again.html")
