@@ -103,6 +103,7 @@ def browser():
 def page(browser, address):
     """A page that fails the test if the console has an error, or it asks elsewhere."""
     context, wrong = browser.new_context(), []
+    context.set_default_timeout(180_000)  # a machine may be busy
     found = context.new_page()
     found.on("console", lambda m: wrong.append(m.text) if m.type == "error" else None)
     found.on("pageerror", lambda error: wrong.append(str(error)))
@@ -117,7 +118,7 @@ def page(browser, address):
 @pytest.mark.parametrize("question", QUESTIONS)
 def test_the_search_finds_the_answer(page, address, question):
     page.goto(f"{address}search.html?q={quote(question)}")
-    page.wait_for_selector("#search-results li a", timeout=20_000)
+    page.wait_for_selector("#search-results li a")
     page.wait_for_function(
         "/found/.test(document.querySelector('.search-summary').innerText)"
     )
