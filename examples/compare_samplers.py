@@ -5,10 +5,12 @@
 
 Every sampler takes 5 to 1000 steps from the same x_T and is asked for the same digits.
 Under mpiexec -n 4 each process draws a quarter of them.
-The table gives the Frechet distance to real test digits in the judge's features (the
-floor: of real training digits), the share read as asked, and the time. Ctrl-C
-loses one cell at most: run the command again and it goes on. FOLDER holds the official
-MNIST files; without it, the subset of the package.
+The tables give the Frechet distance to real test digits in the judge's features (the
+floor: of real training digits), the share read as asked, both with their standard
+errors over images, and the time. Ctrl-C loses one cell at most: run the command again
+and it goes on. `--only` and `--steps` choose cells; the tables and the picture show all
+that are in the folder. FOLDER holds the official MNIST files; without it, the subset of
+the package.
 """
 
 import argparse
@@ -48,6 +50,7 @@ def options():
     add("--data", help="folder of official MNIST files; None: the subset")
     add("--n", type=count, default=500, help="digits for each sampler")
     add("--steps", type=count, nargs="+", default=[5, 10, 20, 50, 100, 200, 1000])
+    add("--only", nargs="+", default=list(SAMPLERS), choices=SAMPLERS, help="samplers")
     add("--seed", type=seed, default=0, help="of the noise")
     add("--quick", action="store_true", help="ten digits in 2 and 3 steps")
     args = parser.parse_args()
@@ -85,7 +88,8 @@ def cell(args, found, card, team, name, steps):
     images = team.gather(in_batches(make, mine, card.labels[mine], batch=100))
     seconds = time.perf_counter() - start
     bar.close()
-    return card.score(images) | {"seconds": seconds}, images[:10]
+    errors = np.random.default_rng(args.seed + 2)
+    return card.score(images, errors) | {"seconds": seconds}, images[:10]
 
 
 def begin(path, settings):
@@ -107,7 +111,7 @@ def fill(cells, pictures, path, settings, args, found, card, team):
     draw(found, few, Streams(args.seed, range(len(few))), "ddim", 0.0, 2)
     team.agree("cells", zlib.crc32(repr(sorted(cells)).encode()))
     for steps in args.steps:
-        for name in SAMPLERS:
+        for name in args.only:
             key = f"{name}, {steps}"
             if key not in cells:
                 cells[key], pictures[key] = cell(args, found, card, team, name, steps)
@@ -122,38 +126,51 @@ def checksum(network):
     return zlib.crc32(b"".join(weights))
 
 
-def table(cells, columns, value):
+def rows_of(cells):
+    """The cells by sampler and number of steps: {sampler: {steps: key}}."""
+    counts = sorted({int(key.rsplit(", ")[-1]) for key in cells})
+    rows = {name: {n: f"{name}, {n}" for n in counts if f"{name}, {n}" in cells}
+            for name in SAMPLERS}  # fmt: skip
+    return {name: row for name, row in rows.items() if row}
+
+
+def table(cells, value):
     """A table in Markdown: a row for each sampler, a column for so many steps."""
+    rows = rows_of(cells)
+    columns = sorted({steps for row in rows.values() for steps in row})
     lines = [
         f"| | {' | '.join(map(str, columns))} |",
         "|---" * (1 + len(columns)) + "|",
     ]
-    for name in SAMPLERS:
-        row = [value.format(**cells[f"{name}, {steps}"]) for steps in columns]
-        lines.append(f"| {name} | {' | '.join(row)} |")
+    for name, row in rows.items():
+        found = [value.format(**cells[row[n]]) if n in row else "" for n in columns]
+        lines.append(f"| {name} | {' | '.join(found)} |")
     return "\n".join(lines)
 
 
 def report(cells, pictures, card, args):
     """Print the tables, draw the plot and the sheet."""
     for title, value in (
-        (f"Frechet distance (floor {card.floor:.2f})", "{distance:.1f}"),
-        ("read as the digit asked for", "{share:.1%}"),
+        (f"Frechet distance (floor {card.floor:.2f})",
+         "{distance:.2f} ± {distance_error:.2f}"),
+        ("read as the digit asked for", "{share:.1%} ± {share_error:.1%}"),
         ("seconds (each step is one call of the network)", "{seconds:.1f}"),
-    ):
+    ):  # fmt: skip
         print(f"\n{title}, {args.n} digits, steps across:\n")
-        print(table(cells, args.steps, value))
+        print(table(cells, value))
+    rows = rows_of(cells)
     curves = {
-        name: [[cells[f"{name}, {steps}"][key] for steps in args.steps]
-               for key in ("seconds", "distance")]
-        for name in SAMPLERS
+        name: [list(row), *([cells[at][key] for at in row.values()]
+                            for key in ("distance", "distance_error"))]
+        for name, row in rows.items() if len(row) > 1
     }  # fmt: skip
     viz.save_quality(args.out / "quality.png", curves, card.floor, args.n)
-    rows = {
-        name: {f"{steps} steps": pictures[f"{name}, {steps}"] for steps in args.steps}
-        for name in SAMPLERS
+    everywhere = sorted(set.intersection(*(set(row) for row in rows.values())))
+    sheets = {
+        name: {f"{n} steps": pictures[row[n]] for n in everywhere}
+        for name, row in rows.items()
     }
-    viz.save_grid(args.out / "samplers.png", rows, columns=5)
+    viz.save_grid(args.out / "samplers.png", sheets, columns=5)
     print(f"\nmade {args.out / 'quality.png'} and {args.out / 'samplers.png'}")
 
 
@@ -165,7 +182,8 @@ def main(team=ALONE):
         ddim.timesteps(found.schedule.T, steps)
     card = ScoreCard.of_mnist(trained.judge(), args.n, args.data, args.seed)
     settings = {
-        "n": args.n, "seed": args.seed, "all digits": args.data is not None,
+        "n": args.n, "seed": args.seed, "errors": True,
+        "all digits": args.data is not None,
         "weights": checksum(found.network), "judge": checksum(card.judge),
         "noise": "a stream for each digit",
     }  # fmt: skip

@@ -155,6 +155,30 @@ def _moments(features):
     return features.mean(axis=0), np.atleast_2d(np.cov(features, rowvar=False))
 
 
+def standard_errors(score, rows, rng, draws=200):
+    """Return the bootstrap's standard error of each value in the dict score(rows).
+
+    rows: one for each image. As many are drawn again, with repeats, `draws` times; the
+    error is the standard deviation of the scores (Efron 1979, Ann. Statist. 7(1)).
+    Repeats raise a Frechet distance, so take its spread from here and not its mean.
+    Raises ValueError for fewer than two rows or draws.
+
+    >>> rng = np.random.default_rng(0)
+    >>> coins = rng.integers(0, 2, 10_000)  # the error of their mean is 1 / 200
+    >>> errors = standard_errors(lambda rows: {"mean": rows.mean()}, coins, rng)
+    >>> round(errors["mean"], 3)
+    0.005
+    """
+    check.function("score", score, "a function of rows", takes=1)
+    rows = check.as_array("rows", rows, "an array")
+    check.generator("rng", rng, "integers")
+    draws = check.integer("draws", draws, 2)
+    if rows.ndim == 0 or len(rows) < 2:
+        check.refuse("rows", rows, "two rows or more")
+    drawn = [score(rows[rng.integers(0, len(rows), len(rows))]) for _ in range(draws)]
+    return {key: float(np.std([s[key] for s in drawn], ddof=1)) for key in drawn[0]}
+
+
 def confusion(asked, read, classes=10):
     """Return a table of counts: row, the class asked for; column, the class read.
 
@@ -254,17 +278,25 @@ class ScoreCard:
         (images, labels), training = parts
         return cls(judge, images[:n], labels[:n], training)
 
-    def score(self, images):
+    def score(self, images, rng=None):
         """Return distance, share and spread of images that were asked to be `labels`.
 
         distance: to the real digits. share: the share that is read as asked. spread:
-        the variance within a class, divided by that of the real digits.
+        the variance within a class, divided by that of the real digits. With rng, a
+        Generator, distance_error and share_error too: their `standard_errors` over
+        images. The real digits stay, so it is the error of one sampler beside another.
         """
         features, read = look(self.judge, images)
         if len(read) != len(self.labels):
             check.refuse("images", images, f"{len(self.labels)}, as many as labels")
-        return {
-            "distance": frechet(features, self.features),
-            "share": float(np.mean(read == self.labels)),
-            "spread": spread(features, self.labels) / self.spread,
-        }
+
+        def score(rows):
+            share = float(np.mean(read[rows] == self.labels[rows]))
+            return {"distance": frechet(features[rows], self.features), "share": share}
+
+        rows = np.arange(len(read))
+        found = score(rows) | {"spread": spread(features, self.labels) / self.spread}
+        if rng is None:
+            return found
+        errors = standard_errors(score, rows, rng)
+        return found | {f"{key}_error": value for key, value in errors.items()}

@@ -99,7 +99,7 @@ class Schedule:
 def _level_outside():
     """The stacklevel at which a warning points at the line that called nanodiff."""
     level, frame = 1, sys._getframe(1)
-    while frame.f_back and frame.f_globals["__name__"].startswith("nanodiff."):
+    while frame.f_back and frame.f_globals.get("__name__", "").startswith("nanodiff."):
         level, frame = level + 1, frame.f_back
     return level
 

@@ -179,6 +179,48 @@ def _write(path, save, **options):
     files.write(path, content.getbuffer())
 
 
+def lines(curves, xlabel, ylabel, log=""):
+    """Return a figure of lines: {label: (x, y)}.
+
+    log: "x", "y" or "xy" for logarithmic axes, on which values are above 0.
+
+    >>> figure = lines({"a": ([1, 2], [3, 4]), "b": ([1, 2], [4, 3])}, "t", "loss")
+    >>> len(figure.axes[0].lines)
+    2
+    """
+    log = check.choice("log", log, ("", "x", "y", "xy"))
+    _check_curves(curves, above=0 if log else None)
+    figure = _Shown(figsize=(6.5, 3.6), layout="constrained")
+    axes = figure.subplots()
+    for label, (x, y) in curves.items():
+        few = "o-" if len(x) < 20 else "-"
+        axes.plot(x, y, few, markersize=4, label=label)
+    axes.set(xlabel=check.instance("xlabel", xlabel, str),
+             ylabel=check.instance("ylabel", ylabel, str),
+             xscale="log" if "x" in log else "linear",
+             yscale="log" if "y" in log else "linear")  # fmt: skip
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize="small")
+    return figure
+
+
+def points(sets):
+    """Return a figure of points in the plane: {title: (n, 2)}, side by side.
+
+    >>> len(points({"ring": np.zeros((3, 2)), "moons": np.zeros((3, 2))}).axes)
+    2
+    """
+    sets = [(name, check.series(f"sets[{name!r}]", xy, ("n", 2)))
+            for name, xy in check.entries("sets", sets)]  # fmt: skip
+    figure = _Shown(figsize=(2.4 * len(sets), 2.7), layout="constrained")
+    grid = figure.subplots(1, len(sets), squeeze=False, sharex=True, sharey=True)[0]
+    for axes, (name, xy) in zip(grid, sets, strict=True):
+        axes.scatter(*xy.T, s=1, alpha=0.4, color="tab:blue")
+        axes.set(xlim=(-2.2, 2.2), ylim=(-2.2, 2.2), aspect="equal")
+        axes.set_title(name, fontsize="medium")
+    return figure
+
+
 def save_points(path, sets):
     """Write a PNG of points above samples: sets is {name: (points, samples)}."""
     _check_picture(path)
@@ -197,77 +239,107 @@ def save_points(path, sets):
     _write(path, figure.savefig, dpi=110)
 
 
-def save_fields(path, learned, exact, times):
-    """Write a PNG of two models' directions -eps_hat in the plane, a column a time."""
-    _check_picture(path)
-    check.function("learned", learned, takes=2)
-    check.function("exact", exact, takes=2)
-    times = check.integers("times", times, 1).tolist()
-    figure = Figure(figsize=(2.6 * len(times), 5.4), layout="constrained")
-    grid = figure.subplots(2, len(times), squeeze=False, sharex=True, sharey=True)
+def fields(models, times):
+    """Return a figure of the directions -eps_hat in the plane, a column for each time.
+
+    models: {name: model(xt, t)}, a row for each.
+
+    >>> len(fields({"away from 0": lambda xt, t: -xt}, [9, 3]).axes)
+    2
+    """
+    models, times = check.entries("models", models), check.integers("times", times, 1)
+    for name, model in models:
+        check.function(f"models[{name!r}]", model, takes=2)
+    figure = _Shown(figsize=(2.6 * len(times), 2.7 * len(models)), layout="constrained")
+    grid = figure.subplots(len(models), len(times), squeeze=False, sharex=True,
+                           sharey=True)  # fmt: skip
     line = np.linspace(-2, 2, 19, dtype=np.float32)
     at = np.stack(np.meshgrid(line, line), axis=-1).reshape(-1, 2)
-    for row, (name, model) in enumerate((("learned", learned), ("exact", exact))):
-        for axes, t in zip(grid[row], times, strict=True):
-            away = check.series(f"{name}(at, t)", model(at, t), at.shape)
+    for row, (name, model) in zip(grid, models, strict=True):
+        for axes, t in zip(row, times.tolist(), strict=True):
+            away = check.series(f"models[{name!r}]", model(at, t), at.shape)
             axes.quiver(*at.T, *-away.T, np.hypot(*away.T), cmap="viridis", scale=40)
-            axes.set(title=f"{name}, t = {t}")
-            axes.set_aspect("equal")
-    _write(path, figure.savefig, dpi=110)
+            axes.set(title=f"{name}, t = {t}", aspect="equal")
+    return figure
+
+
+def save_fields(path, learned, exact, times):
+    """Write `fields` of two models as a PNG."""
+    _check_picture(path)
+    models = {"learned": check.function("learned", learned, takes=2),
+              "exact": check.function("exact", exact, takes=2)}  # fmt: skip
+    _write(path, fields(models, times).savefig, dpi=110)
 
 
 def save_orders(path, curves, xlabel, ylabel):
     """Write a log-log PNG: curves is {label: (x, y)}, each with its fitted slope."""
-    _check_curves(path, curves)
-    check.instance("xlabel", xlabel, str)
-    check.instance("ylabel", ylabel, str)
-    figure = Figure(figsize=(6, 4), layout="constrained")
-    axes = figure.subplots()
-    for label, (x, y) in curves.items():
-        slope = np.polyfit(np.log(x), np.log(y), 1)[0]
-        axes.loglog(x, y, "o-", label=f"{label}, slope {slope:.2f}")
-    axes.set(xlabel=xlabel, ylabel=ylabel)
-    axes.grid(alpha=0.3)
-    axes.legend()
-    _write(path, figure.savefig, dpi=110)
+    _check_picture(path)
+    _check_curves(curves, above=0)
+    slopes = {
+        f"{label}, slope {np.polyfit(np.log(x), np.log(y), 1)[0]:.2f}": (x, y)
+        for label, (x, y) in curves.items()
+    }
+    _write(path, lines(slopes, xlabel, ylabel, log="xy").savefig, dpi=110)
 
 
 def save_quality(path, curves, floor, n):
-    """Write a log-log PNG of Frechet distance over seconds for n digits, and its floor.
+    """Write a log-log PNG of Frechet distance over calls of the network, and its floor.
 
-    curves: {sampler: (seconds, distances)}.
+    curves: {sampler: (calls for each digit, distances, their standard errors)}. n: of
+    digits, for the title. Bars are two standard errors long on each side.
     """
-    _check_curves(path, curves)
+    _check_picture(path)
+    _check_curves(curves, lists=3, above=0)
     floor, n = check.number("floor", floor, above=0), check.integer("n", n, 1)
     figure = Figure(figsize=(7, 4.2), layout="constrained")
     axes = figure.subplots()
-    for label, (seconds, distances) in curves.items():
-        axes.loglog(seconds, distances, "o-", markersize=4, label=label)
+    for label, (calls, distances, errors) in curves.items():
+        axes.errorbar(calls, distances, 2 * np.asarray(errors), fmt="o-", markersize=4,
+                      capsize=2, label=label)  # fmt: skip
     axes.axhline(floor, color="0.5", linestyle="--", label="real digits")
-    axes.set(xlabel=f"seconds for {n} digits", ylabel="Frechet distance to real digits")
+    axes.set(xscale="log", yscale="log", title=f"{n} digits",
+             xlabel="calls of the network for each digit (steps)",
+             ylabel="Frechet distance to real digits")  # fmt: skip
+    calls = sorted({n for found in curves.values() for n in found[0]})
+    axes.set_xticks(calls, [f"{n:g}" for n in calls])
+    axes.xaxis.set_minor_formatter("")
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter("{x:g}")
     axes.grid(alpha=0.3)
     axes.legend(fontsize="small")
     _write(path, figure.savefig, dpi=110)
 
 
-def save_grid(path, rows, columns):
-    """Write a PNG of sheets with names: rows is {name: {name of column: images}}."""
-    _check_picture(path)
+def grid(rows, columns):
+    """Return a figure of sheets with names: rows is {name: {name of column: images}}.
+
+    columns: of images in each sheet.
+
+    >>> images = np.zeros((4, 1, 8, 8))
+    >>> len(grid({"DDPM": {"5 steps": images, "9 steps": images}}, columns=2).axes)
+    2
+    """
     columns = check.integer("columns", columns, 1)
     cells = [check.entries("rows", row) for _, row in check.entries("rows", rows)]
     across = len(cells[0])
     if any(len(row) != across for row in cells):
         check.refuse("rows", [len(row) for row in cells], "as many entries in each")
     size = (1.6 * across + 0.4, 0.75 * len(rows) + 0.3)
-    figure = Figure(figsize=size, layout="constrained")
-    grid = figure.subplots(len(rows), across, squeeze=False)
-    for line, (name, cells) in zip(grid, rows.items(), strict=True):
+    figure = _Shown(figsize=size, layout="constrained")
+    places = figure.subplots(len(rows), across, squeeze=False)
+    for line, (name, cells) in zip(places, rows.items(), strict=True):
         line[0].set_ylabel(name.replace(" = ", "\n= "), fontsize=6)
         for axes, (title, images) in zip(line, cells.items(), strict=True):
             axes.imshow(sheet(images, columns, scale=1), cmap="gray", vmin=0, vmax=255)
             axes.set(xticks=[], yticks=[])
             axes.set_title(title, fontsize=7)
-    _write(path, figure.savefig, dpi=150)
+    return figure
+
+
+def save_grid(path, rows, columns):
+    """Write `grid` as a PNG."""
+    _check_picture(path)
+    _write(path, grid(rows, columns).savefig, dpi=150)
 
 
 def _some(name, values, n=None):
@@ -287,11 +359,10 @@ def _check_picture(path, suffix=".png"):
         check.refuse("path", str(path), f"{suffix} in a folder that exists")
 
 
-def _check_curves(path, curves):
-    _check_picture(path)
-    for label, pair in check.entries("curves", curves):
-        x, y = (check.series("curves", line) for line in _some("curves", pair, 2))
-        if len(x) != len(y) or len(x) < 2 or min(x.min(), y.min()) <= 0:
-            check.refuse(
-                f"curves[{label!r}]", pair, "two lists above 0, 2 points or more"
-            )
+def _check_curves(curves, lists=2, above=None):
+    for label, found in check.entries("curves", curves):
+        of = [check.series("curves", line) for line in _some("curves", found, lists)]
+        same = {len(line) for line in of} == {len(of[0])} and len(of[0]) > 1
+        if not same or (above is not None and min(map(np.min, of)) <= above):
+            what = f"{lists} lists{' above 0' * (above is not None)}, 2 points or more"
+            check.refuse(f"curves[{label!r}]", found, what)

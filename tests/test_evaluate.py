@@ -15,6 +15,7 @@ from nanodiff.evaluate import (
     look,
     matching,
     spread,
+    standard_errors,
 )
 from nanodiff.gradcheck import gradcheck
 from tests.strategies import seeds
@@ -130,6 +131,19 @@ def test_spread_is_the_variance_within_a_class_whatever_their_means(seed, scale,
     np.testing.assert_allclose(
         spread(moved, labels), scale**2 * spread(x, labels), rtol=1e-9
     )
+
+
+@given(seeds, st.integers(2, 6))
+def test_the_standard_error_of_a_mean_is_the_deviation_over_the_root_of_n(seed, d):
+    rng = np.random.default_rng(seed)
+    x = d * rng.standard_normal(400)
+    found = standard_errors(lambda x: {"mean": x.mean()}, x, rng, draws=400)
+    assert abs(found["mean"] / (x.std() / np.sqrt(400)) - 1) < 0.2  # its own is 0.035
+
+
+def test_rows_that_are_all_the_same_have_no_error(rng):
+    same = np.ones((5, 2))
+    assert standard_errors(lambda x: {"sum": x.sum()}, same, rng, 3) == {"sum": 0.0}
 
 
 def test_a_score_card_gives_real_digits_of_the_same_set_a_perfect_score():

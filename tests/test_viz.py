@@ -43,6 +43,38 @@ def test_schedules_are_drawn_where_their_logarithm_exists():
         np.testing.assert_allclose(10 ** log.get_ydata()[0], schedule.snr[1])
 
 
+def test_lines_are_the_values_on_the_axes_that_were_asked_for():
+    curves = {"fast": ([1, 10, 100], [3.0, 2.0, 1.0]), "slow": ([1, 10], [3.0, 2.5])}
+    (axes,) = viz.lines(curves, "calls", "error", log="x").axes
+    assert (axes.get_xscale(), axes.get_yscale()) == ("log", "linear")
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("calls", "error")
+    for line, (name, (x, y)) in zip(axes.lines, curves.items(), strict=True):
+        assert line.get_label() == name
+        np.testing.assert_array_equal(line.get_xydata(), np.transpose([x, y]))
+
+
+def test_points_and_arrows_are_where_they_belong(rng):
+    sets = {"one": rng.uniform(-1, 1, (5, 2)), "other": rng.uniform(-1, 1, (3, 2))}
+    for axes, (name, xy) in zip(viz.points(sets).axes, sets.items(), strict=True):
+        assert axes.get_title() == name
+        np.testing.assert_allclose(axes.collections[0].get_offsets(), xy)
+    (axes,) = viz.fields({"to 0": lambda xt, t: t * xt}, [3]).axes
+    arrows = axes.collections[0]
+    np.testing.assert_allclose(arrows.U, -3 * arrows.X)
+    np.testing.assert_allclose(arrows.V, -3 * arrows.Y)
+
+
+def test_a_grid_has_a_sheet_in_each_place(rng):
+    rows = {a: {b: rng.uniform(-1, 1, (2, 1, 4, 4)) for b in "xy"} for a in "pqr"}
+    found = iter(viz.grid(rows, columns=2).axes)
+    for row in rows.values():
+        for name, images in row.items():
+            axes = next(found)
+            assert axes.get_title() == name
+            shown = axes.images[0].get_array()
+            np.testing.assert_array_equal(shown, viz.sheet(images, 2, scale=1))
+
+
 def test_a_notebook_shows_a_figure_by_itself(rng):
     figures = (viz.show(rng.uniform(-1, 1, (2, 3, 4, 4))), viz.loss([1.0, 0.5]),
                viz.schedules({"linear": linear(50)}))  # fmt: skip
