@@ -104,6 +104,7 @@ else:
 
 def set_threads(n):
     """Let the loops of `fast`, in this Python thread, and BLAS use n threads."""
+    n = check.integer("n", n, 1, None if PLAIN else numba.config.NUMBA_NUM_THREADS)
     turn.blas.limit(limits=n, user_api="blas")
     if not PLAIN:
         with turn:  # which loads the threads

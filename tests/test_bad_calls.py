@@ -22,6 +22,7 @@ from fractions import Fraction
 from importlib.util import find_spec
 from pathlib import Path
 
+import numba
 import numpy as np
 import pytest
 from PIL import Image
@@ -169,6 +170,7 @@ GOOD = {  # by the parameter's name, then what is special of a function or a cla
 }  # fmt: skip
 SPECIAL = {  # where a name means something else
     "engine.Turn": {"start": lambda: lambda: None},
+    "engine.set_threads": {"n": lambda: numba.config.NUMBA_NUM_THREADS},
     "schedule.at": {"images": lambda: floats(2, 3), "name": lambda: "t"},
     "schedule.times": {"images": lambda: floats(2, 3)},
     "schedule.named": {"parameters": lambda: {}},
