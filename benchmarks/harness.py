@@ -1,12 +1,45 @@
-"""Timing that can be trusted on a noisy machine: in turn, medians, ratios by round."""
+"""Timing that can be trusted on a noisy machine: in turn, medians, ratios by round.
 
+Any benchmark takes `--isa avx2`, which holds both sides to what most laptops have.
+"""
+
+import os
 import platform
+import subprocess
+import sys
+import tempfile
 import time
 from importlib.metadata import version
 
-import numba
-import numpy as np
-from threadpoolctl import threadpool_info
+ISAS = {  # for Numba, oneDNN, PyTorch's own kernels, OpenBLAS; read when they load
+    "avx2": {
+        "NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": "",
+        "ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2",
+        "OPENBLAS_CORETYPE": "Haswell",
+    },
+}  # fmt: skip
+
+
+def hold_to_isa():
+    """With --isa among the arguments: run the script again, with its switches set."""
+    if "--isa" not in sys.argv:
+        return
+    at = sys.argv.index("--isa")
+    isa, rest = sys.argv[at + 1 :][:1], sys.argv[:at] + sys.argv[at + 2 :]
+    if not isa or isa[0] not in ISAS:
+        raise SystemExit(f"--isa is {isa}, expected one of {list(ISAS)}")
+    with tempfile.TemporaryDirectory() as cache:  # Numba's, for this processor only
+        env = os.environ | ISAS[isa[0]] | {"NUMBA_CACHE_DIR": cache}
+        print(f"held to {isa[0]}", flush=True)
+        done = subprocess.run([sys.executable, *rest], env=env, check=False)
+    raise SystemExit(done.returncode)
+
+
+hold_to_isa()  # before Numba and PyTorch are loaded
+
+import numba  # noqa: E402
+import numpy as np  # noqa: E402
+from threadpoolctl import threadpool_info  # noqa: E402
 
 try:
     import torch

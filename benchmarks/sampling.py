@@ -15,12 +15,11 @@ import peer
 import torch
 
 from nanodiff import ddim, schedule
-from nanodiff.unet import time_features
 
 
 def torch_model(unet, context, channels_last=False, compiled=False):
     """A `model(xt, t)` that asks PyTorch."""
-    net = peer.TorchUNet(unet).eval()
+    net = peer.to_torch(unet)
     if channels_last:
         net = net.to(memory_format=torch.channels_last)
     run = torch.compile(net) if compiled else net
@@ -31,8 +30,7 @@ def torch_model(unet, context, channels_last=False, compiled=False):
             x = torch.from_numpy(xt)
             if channels_last:
                 x = x.to(memory_format=torch.channels_last)
-            times = time_features(np.full(len(xt), t), unet.config["features"])
-            return run(x, torch.from_numpy(times), context).numpy()
+            return run(x, t, context).numpy()
 
     return model
 

@@ -54,16 +54,15 @@ class Torch:
     """The same in PyTorch, channels_last, its best eager mode at these batches."""
 
     def __init__(self, unet):
-        self.net = peer.TorchUNet(unet).to(memory_format=torch.channels_last)
-        self.features = unet.config["features"]
+        self.net = peer.to_torch(unet).to(memory_format=torch.channels_last)
         self.adam = torch.optim.Adam(
             self.net.parameters(), lr=LR, betas=(0.9, 0.99), fused=True
         )
 
     def error(self, batch):
-        xt, features, context, eps = peer.torch_batch(*batch, self.features)
+        xt, t, context, eps = peer.torch_batch(*batch)
         xt = xt.to(memory_format=torch.channels_last)
-        return F.mse_loss(self.net(xt, features, context), eps)
+        return F.mse_loss(self.net(xt, t, context), eps)
 
     def step(self, batch):
         self.adam.zero_grad()

@@ -33,8 +33,8 @@ def our_step(unet, batch):
 
 def torch_step(unet, batch, channels_last=False, compiled=False):
     """The same in PyTorch, in one of its modes."""
-    net = peer.TorchUNet(unet)
-    xt, features, context, eps = peer.torch_batch(*batch, unet.config["features"])
+    net = peer.to_torch(unet)
+    xt, t, context, eps = peer.torch_batch(*batch)
     if channels_last:
         net = net.to(memory_format=torch.channels_last)
         xt = xt.to(memory_format=torch.channels_last)
@@ -43,7 +43,7 @@ def torch_step(unet, batch, channels_last=False, compiled=False):
 
     def step():
         adam.zero_grad()
-        F.mse_loss(run(xt, features, context), eps).backward()
+        F.mse_loss(run(xt, t, context), eps).backward()
         adam.step()
 
     return step

@@ -1,7 +1,8 @@
 """What the scripts of this folder share.
 
 Options that have limits: a `type` for argparse, so a bad value ends with the usage, as
-in add("--rows", type=count). Runs that go on, and errors that end a script.
+in add("--rows", type=count). Lines to run next, runs that go on, and errors that end a
+script.
 """
 
 import argparse
@@ -43,6 +44,7 @@ seed = whole(0, 2**63 - 1)
 weight = number(-100, 100)  # of guidance
 share = number(0, 1)
 rate = number(1e-9, 1)  # of learning
+gamma = number(1e-6, 1e6)  # of a min-SNR weight
 
 
 def given(parser, *arguments):
@@ -55,6 +57,14 @@ def given(parser, *arguments):
     return {name: value for name, value in vars(found).items() if value is not None}
 
 
+def command(script, *words):
+    """The line that runs a script, as this one was run: by path, or as `nanodiff`'s."""
+    this, start = Path(sys.argv[0]), ["python", "-m", "nanodiff", script]
+    if this.suffix == ".py":
+        start[1:] = [this.with_name(f"{script}.py")]
+    return shlex.join(map(str, [*start, *words]))
+
+
 def goes_on(run):
     """Print where a resumed run is."""
     done, recipe = len(run.losses), run.recipe
@@ -64,12 +74,12 @@ def goes_on(run):
           f"{now:.2g} and falls to 0 as a cosine")  # fmt: skip
 
 
-def stopped(stop, words, team):
-    """End a script whose run was stopped; say once how it goes on, by these words."""
+def stopped(stop, team, script, *words):
+    """End a script whose run was stopped; say once by which line it goes on."""
     if team.first:
-        processes = ["mpiexec", "-n", team.size] if team.size > 1 else []
-        command = shlex.join(map(str, [*processes, "python", *words]))
-        print(f"\n{stop}; go on with --resume:\n{command}", file=sys.stderr)
+        processes = f"mpiexec -n {team.size} " if team.size > 1 else ""
+        again = command(script, *words)
+        print(f"\n{stop}; go on with --resume:\n{processes}{again}", file=sys.stderr)
     raise SystemExit(128 + stop.signal) from None
 
 

@@ -32,7 +32,11 @@ def options():
         "circle,star+circle; None: all")  # fmt: skip
     add("--rows", type=count, default=4, help="samples of each class")
     add("--sampler", choices=SAMPLERS, default="ddim", help="which one")
-    add("--steps", type=count, help="network calls; None: 50 or T, with ddpm T")
+    add(
+        "--steps",
+        type=count,
+        help="as many as network calls, of flow half; None: 50 or T, with ddpm T",
+    )
     add("--eta", type=share, default=0.0, help="noise added back, 0..1 (ddim only)")
     add("--w", type=weight, default=0.0, help="weight of guidance; try 1")
     add("--shape", type=count, nargs=3, metavar=("C", "H", "W"), help="of a picture, "

@@ -7,13 +7,22 @@ mpiexec -n 4 python examples/train_mnist.py     on four processes (docs/outgrow.
 """
 
 import argparse
-import shlex
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
-from limits import count, given, goes_on, number, rate, seed, steps, stopped
+from limits import (
+    command,
+    count,
+    gamma,
+    given,
+    goes_on,
+    number,
+    rate,
+    seed,
+    steps,
+    stopped,
+)  # fmt: skip
 
 from nanodiff import data, sampling, trained, viz
 from nanodiff.optim import OPTIMIZERS
@@ -24,7 +33,8 @@ from nanodiff.schedule import NAMED, named
 from nanodiff.train import Recipe
 
 
-def options():
+def parser():
+    """What the command line may say."""
     parser = argparse.ArgumentParser(
         description=__doc__.splitlines()[0],
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
@@ -42,9 +52,12 @@ def options():
     add("--channels", type=count, nargs="+", default=[32, 64, 64], help="of each level")
     add("--middle", type=count, help="blocks at the coarsest level; with --start, at "
         "least as many as it has; None: 1, or as many")  # fmt: skip
+    add("--attention", type=count, help="heads of self-attention there; None: without")
     add("--self-condition", action="store_true", help="half of the time, show the "
         "network its own guess")  # fmt: skip
     add("--predicts", choices=KINDS, default="v", help="what the network learns to say")
+    add("--min-snr", type=gamma, help="weigh errors of x0 by the signal-to-noise "
+        "ratio, by so much at most, such as 5")  # fmt: skip
     add("--focus", type=number(0, 10_000), nargs=3, metavar=("SHARE", "FIRST", "LAST"),
         help="draw so many of the times from FIRST..LAST")  # fmt: skip
     add("--start", help="mnist, or the path of a checkpoint: go on with its weights, "
@@ -55,38 +68,38 @@ def options():
     add("--resume", action="store_true", help="go on in OUT, as it was begun and with "
         "the same --data; more --steps train it longer")  # fmt: skip
     add("--quick", action="store_true", help="a tiny run that only shows the way")
-    args = parser.parse_args()
+    return parser
+
+
+def options():
+    """What it does say, with the recipe; or it ends with the usage."""
+    known = parser()
+    args = known.parse_args()
     if args.start and (args.resume or args.quick):
-        parser.error("--start begins a run of its own: no --resume, no --quick")
+        known.error("--start begins a run of its own: no --resume, no --quick")
     for name in ("T", "schedule", "channels"):
-        if args.start and getattr(args, name) != parser.get_default(name):
-            parser.error(f"--{name} is that of the run that --start goes on from")
-    args.given = given(parser)
+        if args.start and getattr(args, name) != known.get_default(name):
+            known.error(f"--{name} is that of the run that --start goes on from")
+    args.given = given(known)
     if args.quick:
         quick = {"steps": 8, "batch": 8, "T": 25, "every": 4, "channels": [8, 16, 16]}
         vars(args).update(quick)
         args.given |= quick
+    if args.focus:
+        args.focus = args.focus[0], int(args.focus[1]), int(args.focus[2])
     try:
-        args.schedule = schedule_of(args.schedule)
-        named(args.schedule[0], args.T, **args.schedule[1])
+        args.schedule = schedule_of(args.schedule, args.T)
+        args.recipe = Recipe(
+            args.steps, args.batch, args.lr, warmup=min(50, args.steps // 2),
+            predicts=args.predicts, focus=args.focus, optimizer=args.optimizer,
+            min_snr=args.min_snr,
+        )  # fmt: skip
     except ValueError as error:
-        parser.error(f"--schedule: {error}")
-    try:
-        args.recipe = recipe_of(args)
-    except ValueError as error:
-        parser.error(str(error))
+        known.error(str(error))
     return args
 
 
-def recipe_of(args):
-    """The recipe that the options ask for."""
-    return Recipe(
-        args.steps, args.batch, args.lr, warmup=min(50, args.steps // 2),
-        predicts=args.predicts, focus=focus_of(args), optimizer=args.optimizer,
-    )  # fmt: skip
-
-
-def schedule_of(words):
+def schedule_of(words, T):
     """The name and the parameters of words such as cosine offset=0.02."""
     parameters = {}
     for word in words[1:]:
@@ -94,12 +107,14 @@ def schedule_of(words):
         try:
             parameters[parameter] = float(value)
         except ValueError:
-            raise ValueError(f"{word!r}, expected such as offset=0.02") from None
+            raise ValueError(
+                f"--schedule: {word!r}, expected such as offset=0.02"
+            ) from None
+    try:
+        named(words[0], T, **parameters)
+    except ValueError as error:
+        raise ValueError(f"--schedule: {error}") from None
     return words[0], parameters
-
-
-def focus_of(args):
-    return args.focus and (args.focus[0], int(args.focus[1]), int(args.focus[2]))
 
 
 def resume(args, path):
@@ -108,8 +123,6 @@ def resume(args, path):
     settings = {name: getattr(args, name) for name in names}
     if "schedule" in args.given:
         settings["schedule"], settings["schedule_parameters"] = args.schedule
-    if "focus" in names:
-        settings["focus"] = focus_of(args)
     run = Run.resume(path, **settings)
     goes_on(run)
     return run
@@ -117,9 +130,8 @@ def resume(args, path):
 
 def begin(args):
     """A new run, as the options say."""
-    more = {"self_condition": True} if args.self_condition else {}
-    if args.middle is not None:
-        more["middle"] = args.middle
+    growing = "self_condition", "middle", "attention"
+    more = {name: value for name in growing if (value := getattr(args, name))}
     if args.start:
         found = trained.pretrained(args.start)
         return Run.beginning_with(found, args.recipe, seed=args.seed, **more)
@@ -158,14 +170,14 @@ def main(team=ALONE):
             images, context, path, args.every, lambda run: draw(run, args.out), team
         )
     except Stopped as stop:
-        words = [sys.argv[0], "--resume", "--out", args.out]
-        stopped(stop, words + (["--data", args.data] if args.data else []), team)
+        words = ["--resume", "--out", args.out]
+        words += ["--data", args.data] if args.data else []
+        stopped(stop, team, "train_mnist", *words)
     except (ValueError, OSError) as error:
         raise SystemExit(f"train_mnist.py: error: {error}") from error
     files = ", ".join(sorted(file.name for file in args.out.iterdir()))
     print(f"{args.out} has {files} after {time.time() - start:.0f} s; next:")
-    model = shlex.quote(str(path))
-    print(f"python examples/sample.py --model {model} --classes 2026")
+    print(command("sample", "--model", path, "--classes", 2026))
 
 
 if __name__ == "__main__":

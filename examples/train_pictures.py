@@ -12,13 +12,23 @@ examples/sample.py. Ctrl-C saves; --resume goes on, with the same FOLDER, --size
 """
 
 import argparse
-import shlex
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
-from limits import count, given, goes_on, number, rate, seed, steps, stopped, weight
+from limits import (
+    command,
+    count,
+    gamma,
+    given,
+    goes_on,
+    number,
+    rate,
+    seed,
+    steps,
+    stopped,
+    weight,
+)  # fmt: skip
 
 from nanodiff import data, viz
 from nanodiff.parallel import ALONE, together
@@ -43,12 +53,11 @@ def options():
     add("--lr", type=rate, default=2e-3, help="peak learning rate")
     add("--levels", type=count, nargs="+", help="channels of each level of the "
         "network; None: by the size")  # fmt: skip
-    add(
-        "--held-out",
-        type=number(0, 0.5),
-        default=0.1,
-        help="share of pictures not learned",
-    )
+    add("--attention", type=count, help="heads of self-attention at the coarsest level")
+    add("--min-snr", type=gamma, help="weigh errors of x0 by the signal-to-noise "
+        "ratio, by so much at most, such as 5")  # fmt: skip
+    add("--held-out", type=number(0, 0.5), default=0.1,
+        help="share of pictures not learned")  # fmt: skip
     add("--every", type=steps, default=1000, help="steps from sheet to sheet")
     add("--columns", type=count, default=8, help="pictures of each class on the sheet")
     add("--w", type=weight, default=1.0, help="weight of guidance on the sheet")
@@ -131,14 +140,16 @@ def begin(args, images, names, learned):
     return Run.of_pictures(
         images, names, args.steps or steps, args.batch, args.lr,
         T=25 if args.quick else 500, seed=args.seed, channels=args.levels or levels,
+        attention=args.attention or 0, min_snr=args.min_snr,
     )  # fmt: skip
 
 
 def resume(args, path, images, names):
     """The run that was begun. An option that is named must be as it was then."""
-    kept = {"steps": "steps", "batch": "batch", "lr": "lr", "seed": "seed",
-            "levels": "channels"}  # fmt: skip
-    asked = {kept[name]: args.given[name] for name in kept.keys() & args.given.keys()}
+    kept = "steps", "batch", "lr", "seed", "attention", "min_snr", "levels"
+    asked = {name: args.given[name] for name in kept if name in args.given}
+    if "levels" in asked:
+        asked["channels"] = asked.pop("levels")
     run = Run.resume(path, **asked)
     if (run.shape, run.classes) != (images.shape[1:], names):
         raise ValueError(
@@ -149,9 +160,9 @@ def resume(args, path, images, names):
     return run
 
 
-def again(args):
+def to_resume(args):
     """The words that go on with a run that was stopped."""
-    words = [sys.argv[0], args.folder, "--resume", "--out", args.out]
+    words = [args.folder, "--resume", "--out", args.out]
     words += ["--flips"] if args.flips else []
     for name in ("size", "channels", "held_out"):
         if name in args.given:
@@ -193,14 +204,14 @@ def main(team=ALONE):
         viz.folder(args.out)
         path, names = learn(args, team)
     except Stopped as stop:
-        stopped(stop, again(args), team)
+        stopped(stop, team, "train_pictures", *to_resume(args))
     except (ValueError, OSError) as error:
         parser.error(str(error))
     files = ", ".join(sorted(file.name for file in args.out.iterdir()))
     spent = (time.time() - start) / 60
     print(f"{args.out} has {files} after {spent:.1f} minutes; next:")
     words = ["--model", path, "--classes", ",".join(names), "--w", 1]
-    print(f"python examples/sample.py {shlex.join(map(str, words))}")
+    print(command("sample", *words))
 
 
 if __name__ == "__main__":

@@ -11,12 +11,11 @@ nanodiff/sprites.py: 99 % after twelve minutes.
 """
 
 import argparse
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
-from limits import count, given, goes_on, seed, steps, stopped
+from limits import command, count, given, goes_on, seed, steps, stopped
 
 from nanodiff import data, sampling, sprites, viz
 from nanodiff.evaluate import confusion
@@ -121,12 +120,13 @@ def main(team=ALONE):
             team,
         )  # fmt: skip
     except Stopped as stop:
-        words = [sys.argv[0], "--resume", "--out", args.out, "--n", args.n]
-        stopped(stop, words, team)
+        words = ["--resume", "--out", args.out, "--n", args.n]
+        stopped(stop, team, "train_sprites", *words)
     except (ValueError, OSError) as error:
         raise SystemExit(f"train_sprites.py: error: {error}") from error
     files = ", ".join(sorted(file.name for file in args.out.iterdir()))
-    print(f"{args.out} has {files} after {time.time() - start:.0f} s")
+    print(f"{args.out} has {files} after {time.time() - start:.0f} s; next:")
+    print(command("sample", "--model", path, "--classes", "hero,hero+food", "--w", 1))
 
 
 if __name__ == "__main__":

@@ -18,14 +18,16 @@ from nanodiff.unet import UNet
 READING_ORDER = (
     ("What an argument may be", ("check",)),
     ("The ideas",
-     ("schedule", "prediction", "ddpm", "ddim", "heun", "respace", "streams",
-      "guidance", "latent", "self_conditioning", "exact", "likelihood", "laws")),
-    ("The network", ("plain", "engine", "layers", "unet", "toy", "gradcheck")),
+     ("schedule", "prediction", "ddpm", "ddim", "heun", "flow", "dpm", "respace",
+      "streams", "guidance", "latent", "self_conditioning", "exact", "likelihood",
+      "laws")),
+    ("The network",
+     ("plain", "engine", "layers", "attention", "unet", "toy", "gradcheck")),
     ("The desk: data and pictures",
      ("files", "progress", "pictures", "data", "viz", "sprite_parts", "sprites")),
     ("Learning",
-     ("optim", "parallel", "train", "checkpoint", "evaluate", "trained", "run",
-      "sampling")),
+     ("optim", "parallel", "train", "checkpoint", "evaluate", "trained", "signals",
+      "run", "sampling", "export")),
     ("For speed only, skip at first", ("fast",)),
 )  # fmt: skip
 __version__ = "0.1.0"

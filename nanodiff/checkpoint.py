@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 from types import SimpleNamespace
 
-from nanodiff import files
+from nanodiff import check, files
 
 FORMAT = "nanodiff checkpoint 2"
 FORMAT_1 = "nanodiff checkpoint 1"
@@ -26,11 +26,15 @@ ABOUT = ("step", "adam_k", "ema_k", "rng", "config")
 
 
 def save(path, *, model, optimizer, ema, rng, step, config):
-    """Write a checkpoint. `config` is anything that JSON can hold, or TypeError.
+    """Write a checkpoint. `config` is a dict that JSON can hold, or TypeError.
 
     model, optimizer, ema, rng: as `train` takes them; step: how many are done. Raises
     OSError, with the path, if it cannot be written; an earlier file then stays.
+    ValueError: if one of them is something else.
     """
+    _check_parts(model, optimizer, ema, rng)
+    step = check.integer("step", step, 0)
+    config = files.plain(check.instance("config", config, dict), "config")
     arrays = {}
     kept = model.named_params(), ema.average, optimizer.m, optimizer.v
     for group, named in zip(GROUPS, kept, strict=True):
@@ -49,7 +53,7 @@ def load(path):
     get the paths that they have now. Raises FileNotFoundError, or ValueError if the
     file is cut short, damaged or not a checkpoint.
     """
-    if not Path(path).is_file():
+    if not Path(check.path("path", path)).is_file():
         raise FileNotFoundError(f"path is {str(path)!r}, expected a checkpoint file")
     message = f"path is {str(path)!r}, expected a whole {FORMAT!r} file"
     arrays, about = files.read_npz(path, message)
@@ -69,8 +73,16 @@ def load(path):
         for group, named in groups.items():
             _fit(group, named, groups["params"], some=group == "v")
         if about["format"] == FORMAT_1 and "mid.conv1.w" in groups["params"]:  # U-Net
-            groups = {group: renamed(named) for group, named in groups.items()}
+            groups = {group: _renamed(named) for group, named in groups.items()}
     return SimpleNamespace(**{name: about[name] for name in ABOUT}, **groups)
+
+
+def _check_parts(model, optimizer, ema, rng):
+    """Raise ValueError unless these have what is saved of them."""
+    check.thing("model", model, "a network", "named_params")
+    check.thing("optimizer", optimizer, "an optimiser, such as Adam", "m", "v", "k")
+    check.thing("ema", ema, "an EMA", "average", "k")
+    check.generator("rng", rng, "bit_generator")
 
 
 def _fit(group, arrays, own, some=False):
@@ -88,10 +100,10 @@ def _fit(group, arrays, own, some=False):
             raise ValueError(f"{group}[{name!r}] is {kind}, expected {wanted}")
 
 
-def renamed(arrays):
-    """Return the arrays of a U-Net in format 1 under the paths that they have now.
+def _renamed(arrays):
+    """The arrays of a U-Net in format 1 under the paths that they have now.
 
-    >>> list(renamed({"pool1.w": 1, "mid2.conv1.b": 2, "up1.conv1.w": 3}))
+    >>> list(_renamed({"pool1.w": 1, "mid2.conv1.b": 2, "up1.conv1.w": 3}))
     ['downs.0.pool.w', 'middle.1.conv1.b', 'ups.0.conv1.w']
     """
     n = len({name.split(".")[0] for name in arrays if re.match(r"up\d", name)})
@@ -112,6 +124,8 @@ def restore(found, *, model, optimizer, ema, rng):
     Raises ValueError, before anything has changed, if these are not of the names,
     shapes and dtypes that were saved, or if rng is of another kind.
     """
+    _check_parts(model, optimizer, ema, rng)
+    check.thing("found", found, "what `load` returns", *GROUPS, *ABOUT)
     if optimizer.m.keys() != found.m.keys() or optimizer.v.keys() != found.v.keys():
         raise ValueError(
             f"optimizer is {type(optimizer).__name__}, expected one that keeps m and v "

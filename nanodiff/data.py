@@ -12,6 +12,8 @@ CC BY-SA 3.0, which also holds for the subset in this package.
 import gzip
 import math
 import struct
+import warnings
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +25,12 @@ SUBSET = Path(__file__).parent / "mnist_subset.npz"  # by tools/make_mnist_subse
 MIRROR = "https://ossci-datasets.s3.amazonaws.com/mnist/"
 FILES = {"train": "train", "test": "t10k"}
 SIDE, MOST = 28, 250_000  # of images in pixels, and how many a file may have
+OFFICIAL = {  # how many the official files have, and the CRC-32 of what follows
+    "train-images-idx3-ubyte": (60_000, 0xF3639B56),
+    "train-labels-idx1-ubyte": (60_000, 0xBA07E8EF),
+    "t10k-images-idx3-ubyte": (10_000, 0xE4CA5F57),
+    "t10k-labels-idx1-ubyte": (10_000, 0xEE8604D9),
+}
 SHA256 = {  # of the official files
     "train-images-idx3-ubyte.gz": (
         "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609"
@@ -84,7 +92,8 @@ def read_idx(split, folder):
 
     Raises FileNotFoundError and ValueError as `mnist` does, the latter also if there
     are not as many labels as images, none, or more than MOST, if images are not 28x28,
-    or if a label is not in 0..9.
+    or if a label is not in 0..9. Warns if a file has as many as the official one and
+    other bytes: it is damaged, or of another set, such as Fashion-MNIST.
     """
     stem = FILES[check.choice("split", split, FILES)]
     check.path("folder", folder)
@@ -123,7 +132,14 @@ def _read_file(folder, name, each):
         if not 1 <= n <= MOST or tuple(sizes) != each:
             raise ValueError(f"sizes {(n, *sizes)}, expected {(f'1..{MOST}', *each)}")
         body = files.exactly(stream, n * math.prod(each))
-        return np.frombuffer(body, np.uint8).reshape(n, *each)
+    official = OFFICIAL[name]
+    if n == official[0] and zlib.crc32(body) != official[1]:
+        warnings.warn(
+            f"{str(found[0])!r} is not the official file of MNIST, by its checksum: it "
+            f"is damaged, or of another set",
+            stacklevel=4,
+        )
+    return np.frombuffer(body, np.uint8).reshape(n, *each)
 
 
 def _read_subset(split):

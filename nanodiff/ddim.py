@@ -105,8 +105,8 @@ def sample(model, schedule, xT, steps=50, eta=0.0, rng=None, clip=None, predicts
     xT: standard normal, of the shape and dtype wanted. steps: how many, 1..T, or the
     times themselves, a strictly falling list that ends in 0. eta, clip: see `step`.
     rng: a `np.random.Generator`, needed if eta > 0. predicts: what the model says,
-    "eps", "x0" or "v". Raises ValueError, at once, if any of these does not fit; warns
-    as `prediction.begin` says.
+    one of `prediction.KINDS`. Raises ValueError, at once, if any of these does not fit;
+    warns as `prediction.begin` says.
 
     >>> from nanodiff.schedule import linear
     >>> zero = lambda xt, t: 0 * xt
@@ -145,7 +145,7 @@ def invert(model, schedule, x0, steps=50, predicts="eps"):
     [25, 50, 75, 100]
     """
     times_ = falling(steps, check.schedule(schedule).T)[::-1]
-    check.function("model", model)
+    check.function("model", model, takes=2)
     check.choice("predicts", predicts, KINDS)
     x0 = check.array("x0", x0, ("N", ...)).copy()
     return _invert(model, schedule, x0, times_, predicts)

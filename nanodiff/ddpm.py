@@ -56,9 +56,9 @@ def sample(model, schedule, xT, rng, variance="beta_tilde", clip=None, predicts=
     """Yield (t, xt) after each of the T steps, from (T - 1, x_{T-1}) to (0, x_0).
 
     xT: standard normal, of the shape and dtype wanted. rng: a `np.random.Generator` for
-    the added noise. variance, clip: see `step`. predicts: what the model says, "eps",
-    "x0" or "v". Raises ValueError, at once, if one of them does not fit; warns as
-    `prediction.begin` says.
+    the added noise. variance, clip: see `step`. predicts: what the model says, one of
+    `prediction.KINDS`. Raises ValueError, at once, if one of them does not fit; warns
+    as `prediction.begin` says.
 
     >>> from nanodiff.schedule import linear
     >>> rng = np.random.default_rng(0)

@@ -14,6 +14,9 @@ from types import SimpleNamespace
 
 from threadpoolctl import ThreadpoolController
 
+from nanodiff import check
+
+SPINS = "2000"  # turns of a loop for which a thread waits before it sleeps
 NAMES = "conv2d", "conv2d_dx", "conv2d_dw", "group_norm", "group_norm_backward"
 
 
@@ -26,12 +29,13 @@ class Turn(contextlib.ContextDecorator):
     spin: that made a training step 2.3 times slower, and `plain` take 3 times the
     processor's time. A turn within a turn is the same turn. Unless it survives_fork,
     which only `plain` does, it raises RuntimeError in a process forked from one that
-    had a turn: the threads of the loops are lost.
+    had a turn: the threads of the loops are lost. start: called before the first turn.
     """
 
-    def __init__(self, survives_fork):
+    def __init__(self, start, survives_fork):
+        self.start = check.function("start", start, "a function without arguments")
         self.lock, self.depth, self.used, self.lost = threading.RLock(), 0, False, False
-        self.survives_fork = survives_fork
+        self.survives_fork = check.flag("survives_fork", survives_fork)
         self.blas = ThreadpoolController()
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self._forked)
@@ -47,6 +51,8 @@ class Turn(contextlib.ContextDecorator):
                 "are lost; start it by the 'spawn' method of multiprocessing"
             )
         self.lock.acquire()
+        if not self.used:
+            self.start()
         self.depth, self.used = self.depth + 1, True
         if self.depth == 1:
             self.limit = self.blas.limit(limits=1, user_api="blas")
@@ -58,6 +64,22 @@ class Turn(contextlib.ContextDecorator):
         self.lock.release()
 
 
+def start_threads():
+    """Load Numba's threads, which should not wait busily for long.
+
+    Between two loops GNU's OpenMP lets a thread spin for about a millisecond. Where
+    another process has one of the cores, the thread that it waits for does not get
+    there meanwhile: a training step took twice the time (benchmarks/busy.py). The
+    number is read when the library is loaded. So it is set for that moment only, unless
+    the user has set one of the two.
+    """
+    if {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & os.environ.keys():
+        return
+    os.environ["GOMP_SPINCOUNT"] = SPINS
+    numba.get_num_threads()
+    del os.environ["GOMP_SPINCOUNT"]
+
+
 PLAIN = os.environ.get("NANODIFF_PLAIN", "0") not in ("", "0")
 if not PLAIN and importlib.util.find_spec("numba") is None:
     PLAIN = True
@@ -67,17 +89,23 @@ if not PLAIN and importlib.util.find_spec("numba") is None:
         RuntimeWarning,
         stacklevel=2,
     )
-turn = Turn(survives_fork=PLAIN)
 if PLAIN:
     from nanodiff import plain as functions
+
+    turn = Turn(start=lambda: None, survives_fork=True)
 else:
+    import numba
+
     from nanodiff import fast
 
+    turn = Turn(start_threads, survives_fork=False)
     functions = SimpleNamespace(**{name: turn(getattr(fast, name)) for name in NAMES})
 
 
 def set_threads(n):
     """Let the loops of `fast`, in this Python thread, and BLAS use n threads."""
+    n = check.integer("n", n, 1)
     turn.blas.limit(limits=n, user_api="blas")
     if not PLAIN:
-        fast.set_num_threads(n)
+        with turn:  # so that they are started as always
+            numba.set_num_threads(min(n, numba.config.NUMBA_NUM_THREADS))

@@ -90,12 +90,11 @@ def in_batches(make, *arrays, batch=250):
     """Return make(*arrays), computed `batch` rows at a time.
 
     Each result is copied: make may write the next over it. Raises ValueError unless the
-    arrays have as many rows, at least one.
+    arrays have as many rows, at least one, and make returns rows.
 
     >>> in_batches(np.add, np.arange(5), np.arange(5), batch=2).tolist()
     [0, 2, 4, 6, 8]
     """
-    check.function("make", make, "a function of arrays")
     batch = check.integer("batch", batch, 1)
     arrays = [check.as_array("arrays", a, "arrays") for a in arrays]
     if not arrays or any(a.ndim == 0 or len(a) != len(arrays[0]) for a in arrays):
@@ -103,7 +102,10 @@ def in_batches(make, *arrays, batch=250):
     starts = range(0, len(arrays[0]), batch)
     if not starts:
         check.refuse("arrays", [a.shape for a in arrays], "at least one row")
+    check.function("make", make, "a function of as many arrays", takes=len(arrays))
     made = [np.array(make(*(a[i : i + batch] for a in arrays))) for i in starts]
+    if made[0].ndim == 0:
+        check.refuse("make", made[0][()], "a function that returns a row for each row")
     return np.concatenate(made)
 
 
@@ -242,7 +244,7 @@ class ScoreCard:
         for the draw; the first n would not do, as the first half of the official test
         set is the cleaner one. Raises ValueError if there are fewer than n.
         """
-        n, seed = check.integer("n", n, 1), check.integer("seed", seed, 0)
+        n, seed = check.integer("n", n, 1), check.integer("seed", seed, 0, 2**62)
         rng, parts = np.random.default_rng(seed), []
         for split in ("test", "train"):
             images, labels = data.mnist(split, folder=folder)

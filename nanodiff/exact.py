@@ -1,20 +1,24 @@
-"""An exact world: data whose noise can be predicted in closed form, without a network.
+"""An exact world: data with a best prediction in closed form, without a network.
 
 If x_0 is drawn from a mixture of Gaussians, sum_i w_i N(m_i, s_i^2), x_t is drawn from
 one with means a m_i and variances v_i = a^2 s_i^2 + b^2. The prediction of the noise
 with the least squared error is
     E[eps | x_t] = b sum_i r_i (x_t - a m_i) / v_i
+    E[x_0 | x_t] = sum_i r_i (m_i + a s_i^2 (x_t - a m_i) / v_i)
     r_i = w_i N(x_t; a m_i, v_i) / sum_j w_j N(x_t; a m_j, v_j)
-with a^2 = alpha_bar_t, b^2 = 1 - a^2. It is -b times the score (Song et al. 2020, arXiv
-2011.13456, section 3). One component is Gaussian data; many with s_i = 0 are a finite
-data set. Each predictor is a `model(xt, t)` in float64, for samplers and `likelihood`.
+with a^2 = alpha_bar_t, b^2 = 1 - a^2. The first is -b times the score (Song et al.
+2020, arXiv 2011.13456, section 3); v and flow follow from both. One component is
+Gaussian data; many with s_i = 0 are a finite data set. Each predictor is a `model(xt,
+t)` in float64, for samplers and `likelihood`.
 
 For Gaussian data a sampler's step is affine, x_s = slope x_t + level + spread z, so the
-mean and the variance of its x_0 follow without drawing any.
+mean and the variance of its x_0 follow without drawing any. For any mixture on the
+line, `carried` is where a sampler without noise should end.
 
 Shapes: x, xt (N, ...); means (M, ...); stds, weights (M,).
 """
 
+import math
 from itertools import pairwise
 
 import numpy as np
@@ -22,14 +26,18 @@ import numpy as np
 from nanodiff import check
 from nanodiff.ddim import falling
 from nanodiff.ddpm import VARIANCES
+from nanodiff.prediction import KINDS, target
 from nanodiff.schedule import at
 
+_erfc = np.vectorize(math.erfc, otypes=[np.float64])
 
-def gaussian(schedule, mean, std):
-    """Return the exact predictor of the noise, for data N(mean, std^2).
 
-    mean: a float, or an array of an image's shape. std: a float of at least 0. Raises
-    ValueError otherwise; the predictor, for an xt or t that does not fit.
+def gaussian(schedule, mean, std, predicts="eps"):
+    """Return the exact predictor for data N(mean, std^2).
+
+    mean: a float, or an array of an image's shape. std: a float of at least 0.
+    predicts: what it says, one of `prediction.KINDS`. Raises ValueError otherwise; the
+    predictor, for an xt or t that does not fit.
 
     >>> from nanodiff.schedule import linear
     >>> model = gaussian(linear(100), 0.0, 1.0)  # x_t is N(0, 1) at every t
@@ -37,8 +45,9 @@ def gaussian(schedule, mean, std):
     >>> bool(np.allclose(model(xt, 60), np.sqrt(1 - schedule.alpha_bar[60])))
     True
     """
-    schedule, std = check.schedule(schedule), check.number("std", std, 0)
+    schedule, std = check.schedule(schedule), check.number("std", std, 0, 1e100)
     mean = check.finite("mean", check.reals("mean", mean))
+    check.choice("predicts", predicts, KINDS)
 
     def model(xt, t):
         xt = check.array("xt", xt, ("N", ...))
@@ -46,17 +55,20 @@ def gaussian(schedule, mean, std):
             raise ValueError(f"xt has shape {xt.shape}, expected (N, *{mean.shape})")
         alpha_bar = at(schedule.alpha_bar, t, xt, first=1)
         variance = alpha_bar * std**2 + 1 - alpha_bar
-        return np.sqrt(1 - alpha_bar) * (xt - np.sqrt(alpha_bar) * mean) / variance
+        away = (xt - np.sqrt(alpha_bar) * mean) / variance
+        x0_hat = mean + np.sqrt(alpha_bar) * std**2 * away
+        return target(schedule, x0_hat, t, np.sqrt(1 - alpha_bar) * away, predicts)
 
     return model
 
 
-def mixture(schedule, means, stds, weights=None):
-    """Return the exact predictor of the noise, for a mixture of round Gaussians.
+def mixture(schedule, means, stds, weights=None, predicts="eps"):
+    """Return the exact predictor for a mixture of round Gaussians.
 
     means: (M, ...), one image each. stds: (M,) or a float. weights: (M,), equal if not
-    given; they need not sum to one. Raises ValueError if they do not fit. The shares
-    r_i are computed by their logarithms, so that nothing overflows at any t.
+    given; they need not sum to one. predicts: what it says, one of `prediction.KINDS`.
+    Raises ValueError if they do not fit. The shares r_i are computed by their
+    logarithms, so that nothing overflows at any t.
 
     >>> from nanodiff.schedule import linear
     >>> model = mixture(linear(100), np.array([[-1.0], [1.0]]), 0.1)
@@ -73,6 +85,7 @@ def mixture(schedule, means, stds, weights=None):
     stds = np.full(M, stds) if stds.ndim == 0 else stds
     if stds.shape != (M,) or not ((stds >= 0) & (stds < np.inf)).all():
         raise ValueError(f"stds is {stds}, expected {M} values of at least 0")
+    check.choice("predicts", predicts, KINDS)
     flat = means.reshape(M, -1)
 
     def one_time(x, t):  # x (N, D)
@@ -82,30 +95,67 @@ def mixture(schedule, means, stds, weights=None):
         log_share = np.log(weights) - 0.5 * flat.shape[1] * np.log(variance)
         log_share = log_share - (away * away).sum(2) / (2 * variance)
         share = np.exp(log_share - log_share.max(1, keepdims=True))
-        share = share / share.sum(1, keepdims=True) / variance
-        return np.sqrt(noise) * np.einsum("nm,nmd->nd", share, away)
+        share = share / share.sum(1, keepdims=True)
+        eps_hat = np.sqrt(noise) * np.einsum("nm,nmd->nd", share / variance, away)
+        spread = share * np.sqrt(signal) * stds**2 / variance
+        x0_hat = share @ flat + np.einsum("nm,nmd->nd", spread, away)
+        return target(schedule, x0_hat, t, eps_hat, predicts)
 
     def model(xt, t):
         xt = check.array("xt", xt, ("N", *means.shape[1:]))
         at(schedule.alpha_bar, t, xt, first=1)  # or ValueError
         x, t = xt.reshape(len(xt), -1), np.broadcast_to(t, len(xt))
-        eps = np.empty(x.shape)
-        for time in np.unique(t):
-            eps[t == time] = one_time(x[t == time], time)
-        return eps.reshape(xt.shape)
+        said = np.empty(x.shape)
+        for time in np.unique(t).tolist():
+            said[t == time] = one_time(x[t == time], time)
+        return said.reshape(xt.shape)
 
     return model
 
 
-def points(schedule, x0):
-    """Return the exact predictor of the noise, for data that are the points x0 only.
+def points(schedule, x0, predicts="eps"):
+    """Return the exact predictor for data that are the points x0 only.
 
     What a network with unlimited capacity and training would learn from a finite data
-    set: sampling with it returns the data themselves. Raises ValueError if x0 is not an
-    array (M, ...) of floats.
+    set: sampling with it returns the data themselves. predicts: what it says, one of
+    `prediction.KINDS`. Raises ValueError if x0 is not an array (M, ...) of floats.
     """
     x0 = check.array("x0", x0, ("M", ...))
-    return mixture(schedule, check.finite("x0", x0), 0.0)
+    return mixture(schedule, check.finite("x0", x0), 0.0, predicts=predicts)
+
+
+def carried(schedule, means, stds, x, t, s):
+    """Return x_s, where DDIM's differential equation carries x_t = x, on the line.
+
+    Data: a mixture in equal shares of N(means[i], stds[i]^2). Paths do not cross, so
+    the share of x_t below x is that of x_s below x_s, and halving an interval finds it.
+    means, stds: (M,), stds above 0. x: (N,), exact to 1e-9 within five deviations. t,
+    s: in 0..T. Raises ValueError otherwise.
+
+    >>> from nanodiff.schedule import linear
+    >>> carried(linear(1000), [0.3], [0.5], np.array([0.0, 1.0]), 1000, 0).round(4)
+    array([0.299 , 0.7991])
+    """
+    means = check.finite("means", check.reals("means", means, ("M",)))
+    stds = check.finite("stds", check.reals("stds", stds, (len(means),)))
+    if not (stds > 0).all():
+        check.refuse("stds", stds, "values above 0")
+    x = check.finite("x", check.reals("x", x, ("N",)))
+    alpha_bar = check.schedule(schedule).alpha_bar
+
+    def below(x, time):  # the share of x_time below x
+        a, b2 = np.sqrt(alpha_bar[time]), 1 - alpha_bar[time]
+        away = (x[:, None] - a * means) / np.sqrt(a**2 * stds**2 + b2)
+        return _erfc(-away / np.sqrt(2)).mean(1) / 2
+
+    at(alpha_bar, t, x), at(alpha_bar, s, x, name="s")  # or ValueError
+    share, reach = below(x, t), np.abs(means).max() + 9 * max(1.0, stds.max())
+    low, high = np.full(len(x), -reach), np.full(len(x), reach)
+    for _ in range(64):  # reach / 2^64 is below rounding
+        middle = (low + high) / 2
+        under = below(middle, s) < share
+        low, high = np.where(under, middle, low), np.where(under, high, middle)
+    return middle
 
 
 def ddpm_moments(schedule, mean, std, variance="beta_tilde"):
@@ -165,7 +215,10 @@ def loss_floor(schedule, std):
     >>> loss_floor(linear(1000), 0.5)[[1, 500]].round(4).tolist()
     [0.9996, 0.0209]
     """
-    std, floor = check.number("std", std, 0), np.ones(check.schedule(schedule).T + 1)
+    std, floor = (
+        check.number("std", std, 0, 1e100),
+        np.ones(check.schedule(schedule).T + 1),
+    )
     signal = schedule.alpha_bar[1:] * std**2
     floor[1:] = signal / (signal + 1 - schedule.alpha_bar[1:])
     return floor
@@ -185,7 +238,7 @@ def empirical_floor(schedule, model, x0, rng):
     >>> bool(abs(floor - loss_floor(schedule, 0.5)[1:].mean()) < 4 * error)
     True
     """
-    check.function("model", model)
+    check.function("model", model, takes=2)
     check.generator("rng", rng, "integers", "standard_normal")
     x0 = check.at_least_two("x0", check.array("x0", x0, ("N", ...)))
     t = rng.integers(1, check.schedule(schedule).T + 1, size=len(x0))
@@ -193,7 +246,7 @@ def empirical_floor(schedule, model, x0, rng):
     alpha_bar = at(schedule.alpha_bar, t, x0)
     xt = np.sqrt(alpha_bar) * x0 + np.sqrt(1 - alpha_bar) * eps
     each = (
-        ((eps - check.array("output", model(xt, t), xt.shape)) ** 2)
+        ((eps - check.array("the model's output", model(xt, t), xt.shape)) ** 2)
         .reshape(len(x0), -1)
         .mean(1)
     )
@@ -206,7 +259,7 @@ def _gaussian(schedule, mean, std):
         raise ValueError(
             "schedule has alpha_bar[T] = 0, expected above 0: eps has no x0"
         )
-    return check.number("mean", mean), check.number("std", std, 0)
+    return check.number("mean", mean), check.number("std", std, 0, 1e100)
 
 
 def _eps_line(schedule, mean, std, t):

@@ -11,16 +11,21 @@ import math
 import os
 import re
 import secrets
+import time
 import zipfile
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
 
+from nanodiff import check
+
 MOST = 2**26  # bytes: what a compressed file may grow to, if it is smaller itself
+LEFT = 3600  # seconds after which a file that was not finished is nobody's
+RESERVED = "about", "file", "allow_pickle"  # and no names of arrays, for np.savez
 MAGIC = b"\x93NUMPY\x01\x00"
 HEAD = re.compile(  # of an array in an .npy, as NumPy writes it
-    rb"\{'descr': '([<>|][biufU]\d+)', 'fortran_order': (True|False), "
+    rb"\{'descr': '([<>|][biufUS]\d+)', 'fortran_order': (True|False), "
     rb"'shape': \(((?:\d+, ?)*\d*)\), \} *\n"
 )
 
@@ -53,6 +58,8 @@ def exactly(stream, size):
     >>> exactly(io.BytesIO(b"abc"), 3)
     bytearray(b'abc')
     """
+    check.thing("stream", stream, "a stream of bytes, such as an open file", "read")
+    size = check.integer("size", size, 0, 2**62)
     found = bytearray()
     while piece := stream.read(min(2**20, size + 1 - len(found))):
         found += piece
@@ -68,16 +75,34 @@ def read_npz(path, message):
     Raises FileNotFoundError if there is none, and ValueError, with the message and the
     reason, if it is damaged, is of another kind, or would grow beyond MOST bytes.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"path is {str(path)!r}, expected a file")
-    with refusing(message), open(path, "rb") as stream:
-        with zipfile.ZipFile(stream) as archive:
-            arrays = _arrays(archive, max(MOST, path.stat().st_size))
+    arrays = read_arrays(path, message)
+    with refusing(message):
         about = json.loads(arrays.pop("about").item()) if "about" in arrays else {}
         if not isinstance(about, dict):
             raise ValueError(f"about is {about!r:.50}, expected names and values")
+        for name, array in arrays.items():
+            if array.dtype.kind in "US":
+                raise ValueError(f"{name!r} is of texts, expected numbers")
     return arrays, about
+
+
+def read_arrays(path, message, growth=1):
+    """Return {name: array} of an `.npz`, or {"": array} of an `.npy`: numbers or texts.
+
+    growth: how many times its own size a compressed file may have; up to MOST it always
+    may. Raises as `read_npz` does.
+    """
+    path, growth = Path(check.path("path", path)), check.integer("growth", growth, 1)
+    check.instance("message", message, str)
+    if not path.is_file():
+        raise FileNotFoundError(f"path is {str(path)!r}, expected a file")
+    with refusing(message), open(path, "rb") as stream:
+        size = path.stat().st_size
+        if stream.read(len(MAGIC)) == MAGIC:
+            stream.seek(0)
+            return {"": _array(path.name, exactly(stream, size))}
+        with zipfile.ZipFile(stream) as archive:
+            return _arrays(archive, max(MOST, growth * size))
 
 
 def _arrays(archive, most):
@@ -102,14 +127,14 @@ def _array(name, body):
     start = 10 + int.from_bytes(body[8:10], "little")
     head = HEAD.fullmatch(body[10:start])
     if body[:8] != MAGIC or head is None:
-        raise ValueError(f"{name!r} is not an array of numbers")
+        raise ValueError(f"{name!r} is not an array of numbers or texts")
     dtype, order = np.dtype(head[1].decode()), "F" if head[2] == b"True" else "C"
     shape = tuple(int(size) for size in head[3].split(b",") if size.strip())
-    if dtype.kind not in ("U" if name == "about" and not shape else "biuf"):
-        raise ValueError(f"{name!r} is {shape} {dtype}, expected numbers, or one text")
     if math.prod(shape) * dtype.itemsize != len(body) - start:
         raise ValueError(f"{name!r} has {len(body) - start} bytes, not {shape} {dtype}")
     array = np.ndarray(shape, dtype, memoryview(body)[start:], order=order)
+    if dtype.kind == "U":
+        array.tolist()  # raises ValueError for what is no text
     return array.astype(dtype.newbyteorder("="))
 
 
@@ -119,43 +144,54 @@ def write_npz(path, arrays, about):
     >>> write_npz("here.npz", {"a": np.array([None])}, {})
     Traceback (most recent call last):
         ...
-    TypeError: 'a' has dtype object, expected numbers
+    TypeError: arrays['a'] has dtype object, expected numbers
     """
-    text = json.dumps(about, default=_plain)
-    for name, array in arrays.items():
+    check.path("path", path)
+    text = json.dumps(plain(check.instance("about", about, dict), "about"))
+    for name, array in check.instance("arrays", arrays, dict).items():
+        if not isinstance(name, str) or name in RESERVED:
+            raise TypeError(f"arrays has the name {name!r}, expected another text")
+        if not isinstance(array, np.ndarray):
+            raise TypeError(f"arrays[{name!r}] is {array!r:.50}, expected an array")
         if array.dtype.kind not in "biuf":
-            raise TypeError(f"{name!r} has dtype {array.dtype}, expected numbers")
+            raise TypeError(
+                f"arrays[{name!r}] has dtype {array.dtype}, expected numbers"
+            )
     content = io.BytesIO()
     np.savez(content, about=np.array(text), **arrays)
     write(path, content.getbuffer())
 
 
-def plain(settings):
+def plain(settings, name="settings"):
     """Return settings as JSON gives them back: Python's own numbers, lists for tuples.
 
-    Raises TypeError for what JSON cannot hold.
+    Raises TypeError, with the name, for what JSON cannot hold.
 
     >>> plain({"lr": np.float32(0.5), "channels": (np.int64(8), 8)})
     {'lr': 0.5, 'channels': [8, 8]}
     """
-    return json.loads(json.dumps(settings, default=_plain))
+    try:
+        return json.loads(json.dumps(settings, default=_plain))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise TypeError(f"{name} cannot be saved: {error}") from error
 
 
 def _plain(value):
     if isinstance(value, np.generic | np.ndarray):
         return value.tolist()
-    raise TypeError(
-        f"{value!r} cannot be saved, expected a number, a text, None, a list or a dict"
-    )
+    raise TypeError(f"{value!r:.100}, expected numbers, texts, None, lists and dicts")
 
 
 def write(path, content):
     """Write bytes to a file beside the path, which then takes its place.
 
     Each has a name of its own, so two that write do not meet. If anything fails, the
-    old file stays and nothing is left beside it; an OSError then names the path.
+    old file stays and nothing is left beside it; an OSError then names the path. What a
+    process that was killed has left there is removed an hour later.
     """
-    path = Path(path)
+    path = _file(path)
+    if not isinstance(content, bytes | bytearray | memoryview):
+        check.refuse("content", content, "bytes")
     part = path.with_name(f".part-{secrets.token_hex(8)}-{path.name}")
     try:
         with open(part, "xb") as file:
@@ -163,12 +199,30 @@ def write(path, content):
             file.flush()
             os.fsync(file.fileno())
         os.replace(part, path)
+        _sweep(path, before=time.time() - LEFT)
     except OSError as error:
-        words = error.strerror or str(error)
+        words = f"path cannot be written: {error.strerror or error}"
         raise OSError(error.errno, words, str(path)) from error
     finally:
         with suppress(OSError):
             part.unlink()
+
+
+def _file(path):
+    """The path of a file that is there or may be."""
+    path = Path(check.path("path", path))
+    if path.is_dir():
+        check.refuse("path", str(path), "a file, not a folder")
+    return path
+
+
+def _sweep(path, before=math.inf):
+    """Remove what writers of this path have left beside it, if it is older."""
+    part = re.compile(rf"\.part-[0-9a-f]{{16}}-{re.escape(path.name)}")
+    for left in path.parent.iterdir():
+        with suppress(OSError):
+            if part.fullmatch(left.name) and left.stat().st_mtime < before:
+                left.unlink()
 
 
 @contextmanager
@@ -179,10 +233,8 @@ def alone(path):
     that holds it, however that ends. Raises ValueError if another holds it, or if no
     file can be written there.
     """
-    path = Path(path)
+    path = _file(path)
     lock = path.with_name(f".lock-{path.name}")
-    if path.is_dir():
-        raise ValueError(f"path is {str(path)!r}, expected a file, not a folder")
     while True:
         file = _locked(lock, path)
         with suppress(OSError):
@@ -190,10 +242,7 @@ def alone(path):
                 break
         file.close()  # the one before removed it just now
     with file:
-        part = re.compile(rf"\.part-[0-9a-f]{{16}}-{re.escape(path.name)}")
-        for left in path.parent.iterdir():
-            if part.fullmatch(left.name):
-                left.unlink(missing_ok=True)
+        _sweep(path)
         try:
             yield
         finally:

@@ -41,6 +41,7 @@ def gradcheck(layer, *inputs, rng, h=1e-6, rtol=1e-6):
     check.generator("rng", rng)
     h, rtol = check.number("h", h, 1e-8, 1e-2), check.number("rtol", rtol, 1e-12, 1e-2)
     for x in filter(_is_float, inputs):
+        check.array("inputs", x)
         if not np.abs(x).max(initial=0) <= LARGEST:  # NaN is not
             check.refuse("inputs", x, f"values within {LARGEST:g}")
     layer.cast(np.float64)
@@ -51,33 +52,25 @@ def gradcheck(layer, *inputs, rng, h=1e-6, rtol=1e-6):
 
     dy = rng.standard_normal(layer.forward(*inputs).shape)
     dx = layer.backward(dy)
-    dx = dx if isinstance(dx, tuple) else (dx,)
-    points = {f"x{i}": x for i, x in enumerate(x for x in inputs if _is_float(x))}
-    dx = [d for d in dx if d is not None]
-    if len(dx) != len(points):
+    dx = [d for d in (dx if isinstance(dx, tuple) else (dx,)) if d is not None]
+    floats = [x for x in inputs if _is_float(x)]
+    if len(dx) != len(floats):
         raise ValueError(
-            f"layer returns {len(dx)} gradients of inputs, expected {len(points)}, one "
+            f"layer returns {len(dx)} gradients of inputs, expected {len(floats)}, one "
             f"for each input of floats"
         )
-    grads = dict(zip(points, dx, strict=True))
+    points = {f"x{i}": x for i, x in enumerate(floats)} | params
+    grads = {f"x{i}": d for i, d in enumerate(dx)}
     grads |= {name: dw.copy() for name, dw in layer.named_grads().items()}
-    points |= params
+    rounding = 1e-16 * np.sqrt(dy.size)  # of the sum of dy * output, relative
+
+    def loss():
+        return np.sum(dy * layer.forward(*inputs))
 
     for name, point in points.items():
         v = rng.standard_normal(point.shape)
-        start, ends = point.copy(), []
-        for sign in (1, -1):
-            point[...] = start + sign * h * v
-            ends.append(np.sum(dy * layer.forward(*inputs)))
-        point[...] = start
-        expected, found = (ends[0] - ends[1]) / (2 * h), np.sum(grads[name] * v)
-        # Rounding of the two sums, over 2 h, is an absolute error.
-        noise = 1e-16 * max(map(abs, ends)) * np.sqrt(dy.size) / h
-        if not noise <= DULL * (1 + abs(expected)):
-            raise ValueError(
-                f"layer: the derivative by {name} is {expected:.2g} with a rounding "
-                f"error of {noise:.2g}, expected a smaller one: of smaller inputs"
-            )
+        expected, noise = _difference(loss, name, point, v, h, rounding)
+        found = np.sum(grads[name] * v)
         error = abs(found - expected)
         if not error <= rtol * abs(expected) + noise + rtol:  # no assert: python -O
             raise AssertionError(
@@ -86,6 +79,23 @@ def gradcheck(layer, *inputs, rng, h=1e-6, rtol=1e-6):
             )
     layer.forward(*inputs)
     return list(points)
+
+
+def _difference(loss, name, point, v, h, rounding):
+    """The derivative of loss() as point moves along v, and its rounding error."""
+    start, ends = point.copy(), []
+    for sign in (1, -1):
+        point[...] = start + sign * h * v
+        ends.append(loss())
+    point[...] = start
+    expected = (ends[0] - ends[1]) / (2 * h)
+    noise = rounding * max(map(abs, ends)) / h  # of two losses, over 2 h
+    if not noise <= DULL * (1 + abs(expected)):
+        raise ValueError(
+            f"layer: the derivative by {name} is {expected:.2g} with a rounding error "
+            f"of {noise:.2g}, expected a smaller one: of smaller inputs"
+        )
+    return expected, noise
 
 
 def _is_float(x):

@@ -5,8 +5,8 @@
 given: the network's output with the context, free: without. Their difference is what
 the context changes; w adds more of it, and w = 0 is the network as it was trained. Ho,
 Salimans 2022, arXiv 2207.12598, Eq. 6, where it is written (1 + w) given - w free. At
-one x_t, eps, x0 and v are affine functions of each other, so to guide one is to guide
-all.
+one x_t, eps, x0, v and flow are affine functions of each other, so to guide one is to
+guide all.
 
 Shapes: xt (N, ...); t an int or (N,); context (N, features).
 """
@@ -33,7 +33,7 @@ def guide(network, context, w=0.0):
     >>> guide(network, context, w=2.0)(xt, 10).tolist()  # 3 x 1 - 2 x 0; no context
     [[3.0], [0.0]]
     """
-    check.function("network", network, "a function of xt, t and context")
+    check.function("network", network, "a function of xt, t and context", 3)
     context, w = check.context("context", context).copy(), check.number("w", w)
 
     def model(xt, t):

@@ -31,11 +31,11 @@ def sample(model, schedule, xT, steps=25, predicts="eps", clip=None):
 
     xT: standard normal, of the shape and dtype wanted. steps: how many, 1..T, or a
     strictly falling list of times that ends in 0; each costs two network calls but the
-    last one. predicts: what the model says, "eps", "x0" or "v". clip: if given, each
-    x0_hat is limited to [-clip, clip] and eps_hat, the slope, computed from it anew;
-    x_0, which is made of several slopes, may exceed it a little. Raises ValueError, at
-    once, if one of them does not fit, or where alpha_bar is 0 at the first time: sigma
-    is infinite there. Warns as `prediction.begin` says.
+    last one. predicts: what the model says, one of `prediction.KINDS`. clip: if given,
+    each x0_hat is limited to [-clip, clip] and eps_hat, the slope, computed from it
+    anew; x_0, which is made of several slopes, may exceed it a little. Raises
+    ValueError, at once, if one of them does not fit, or where alpha_bar is 0 at the
+    first time: sigma is infinite there. Warns as `prediction.begin` says.
 
     >>> from nanodiff.schedule import linear
     >>> zero = lambda xt, t: 0 * xt

@@ -51,7 +51,7 @@ class Layer:
 
     def walk(self, prefix=""):
         """Yield (prefix, layer) for this layer and all below it, as they were made."""
-        check.text("prefix", prefix)
+        check.instance("prefix", prefix, str)
         yield prefix, self
         for name, value in vars(self).items():
             for path, child in _layers_in(value, prefix + name):
@@ -127,7 +127,7 @@ class Linear(Layer):
 
     def __init__(self, n_in, n_out, *, rng, bias=True):
         check.generator("rng", rng)
-        n_in, n_out = check.integer("n_in", n_in, 1), check.integer("n_out", n_out, 1)
+        n_in, n_out = check.width("n_in", n_in), check.width("n_out", n_out)
         self.add_param("w", rng.standard_normal((n_in, n_out)) / np.sqrt(n_in))
         if check.flag("bias", bias):
             self.add_param("b", np.zeros(n_out))
@@ -172,20 +172,21 @@ class Conv2d(Layer):
     (padding 1) or 1 (no padding), stride 1 or 2: H' = ceil(H / stride). `skip`, of the
     result's shape, is added to it in the same pass over memory; its gradient is dy, so
     backward need not return it. `dskip` is added to dx: the gradient that reaches x
-    past this layer. Raises ValueError for another kernel or stride, and if the shape or
-    dtype of x, skip, dy or dskip does not fit.
+    past this layer. Without bias b is zero. Raises ValueError for another kernel or
+    stride, and if the shape or dtype of x, skip, dy or dskip does not fit.
     """
 
     up = False  # whether every pixel is repeated 2x2 first
 
-    def __init__(self, c_in, c_out, kernel=3, stride=1, *, rng):
+    def __init__(self, c_in, c_out, kernel=3, stride=1, *, rng, bias=True):
         check.generator("rng", rng)
-        c_in, c_out = check.integer("c_in", c_in, 1), check.integer("c_out", c_out, 1)
+        c_in, c_out = check.width("c_in", c_in), check.width("c_out", c_out)
         kernel = check.choice("kernel", kernel, (1, 3))
         stride = check.choice("stride", stride, (1, 2))
         shape = (c_out, c_in, kernel, kernel)
         self.add_param("w", rng.standard_normal(shape) / np.sqrt(np.prod(shape[1:])))
-        self.add_param("b", np.zeros(c_out))
+        if check.flag("bias", bias):
+            self.add_param("b", np.zeros(c_out))
         self.stride = stride
 
     def forward(self, x, skip=None):  # (N, C_in, H, W) -> (N, C_out, H', W')
@@ -193,22 +194,25 @@ class Conv2d(Layer):
         if skip is not None:
             skip = check.array("skip", skip, self.size(x), x.dtype)
         self.cache = x
-        return functions.conv2d(x, self.w, self.b, self.stride, self.up, skip)
+        b = self.b if "b" in self.param_names else np.zeros(len(self.w), x.dtype)
+        return functions.conv2d(x, self.w, b, self.stride, self.up, skip)
 
     def backward(self, dy, dskip=None):  # (N, C_out, H', W') -> (N, C_in, H, W)
         x, how = self.cache, (self.stride, self.up)
         dy = check.array("dy", dy, self.size(x), x.dtype)
         if dskip is not None:
             dskip = check.array("dskip", dskip, x.shape, x.dtype)
-        self.dw[...], self.db[...] = functions.conv2d_dw(x, dy, self.w, *how)
+        self.dw[...], db = functions.conv2d_dw(x, dy, self.w, *how)
+        if "b" in self.param_names:
+            self.db[...] = db
         return functions.conv2d_dx(dy, self.w, x.shape[2:], *how, dskip)
 
     def size(self, x):
         """The shape of the output, (N, C_out, H', W')."""
         N, _, H, W = check.array("x", x, ("N", "C_in", "H", "W")).shape
         if self.up:
-            return N, len(self.b), 2 * H, 2 * W
-        return N, len(self.b), -(-H // self.stride), -(-W // self.stride)
+            return N, len(self.w), 2 * H, 2 * W
+        return N, len(self.w), -(-H // self.stride), -(-W // self.stride)
 
 
 class Downsample(Conv2d):
@@ -241,11 +245,9 @@ class GroupNorm(Layer):
     tiny = 1e-5
 
     def __init__(self, channels, groups=8, silu=False):
-        channels = check.integer("channels", channels, 1)
-        groups, silu = check.integer("groups", groups, 1), check.flag("silu", silu)
-        if channels % groups:
-            raise ValueError(f"groups is {groups}, expected a divisor of {channels}")
-        self.groups, self.silu = groups, silu
+        channels = check.width("channels", channels)
+        self.groups = check.divisor("groups", groups, channels)
+        self.silu = check.flag("silu", silu)
         self.add_param("gamma", np.ones(channels))
         self.add_param("beta", np.zeros(channels))
 

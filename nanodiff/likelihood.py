@@ -44,7 +44,7 @@ def terms(model, schedule, x0, rng, variance="beta_tilde", bins=None, predicts="
     (101, 4)
     """
     table = _variance(check.schedule(schedule), variance)
-    check.function("model", model)
+    check.function("model", model, takes=2)
     check.choice("predicts", predicts, KINDS)
     check.generator("rng", rng)
     x0 = check.finite("x0", check.array("x0", x0, ("N", ...)))
@@ -94,7 +94,7 @@ def exact_variance(schedule, std):
     x0 is not known. With it and the exact mean, the bound on Gaussian data is above the
     entropy by no more than L_T. Raises ValueError for a std below 0.
     """
-    schedule, std = check.schedule(schedule), check.number("std", std, 0)
+    schedule, std = check.schedule(schedule), check.number("std", std, 0, 1e100)
     ab, table = schedule.alpha_bar, np.zeros(schedule.T + 1)
     weight = np.sqrt(ab[:-1]) * schedule.beta[1:] / (1 - ab[1:])
     unknown = std**2 * (1 - ab[1:]) / (ab[1:] * std**2 + 1 - ab[1:])

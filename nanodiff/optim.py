@@ -31,7 +31,10 @@ class Adam:
             check.arrays("params", params),
             check.number("tiny", tiny, 0),
         )
-        self.b1, self.b2 = check.share("b1", b1), check.share("b2", b2)
+        self.b1, self.b2 = (
+            check.number("b1", b1, 0, below=1),
+            check.number("b2", b2, 0, below=1),
+        )
         self.k = 0
         self.m = {name: np.zeros_like(w) for name, w in params.items()}
         self.v = {name: np.zeros_like(w) for name, w in params.items()}
@@ -77,7 +80,7 @@ class Muon(Adam):
         self.hidden = {name: w for name, w in params.items() if is_hidden(w)}
         others = {name: w for name, w in params.items() if name not in self.hidden}
         super().__init__(others, **adam)
-        self.momentum = check.share("momentum", momentum)
+        self.momentum = check.number("momentum", momentum, 0, below=1)
         self.m |= {name: np.zeros_like(w) for name, w in self.hidden.items()}
 
     @turn

@@ -19,6 +19,7 @@ from nanodiff import check, files
 KINDS = (".png", ".jpg", ".jpeg", ".gif", ".webp", ".bmp")
 LARGEST = 32  # pixels a side, where none are asked for: about what a laptop trains
 MOST = 4096  # that can be asked for
+GROWTH = 50  # times its own size: what a compressed file of drawings may have
 
 
 def pictures(source, size=32, channels=3, labels=None):
@@ -154,14 +155,12 @@ def _from_array(source, labels, size):
 
 def _from_file(path):
     """The array of images in an `.npy` or `.npz`, and that of labels, or None."""
-    if not path.exists():
+    if not path.is_file():
         raise FileNotFoundError(f"source is {str(path)!r}, expected a folder or a file")
     message = f"source is {str(path)!r}, expected a folder, an .npy or an .npz"
-    with files.refusing(message), open(path, "rb") as stream:
-        file = np.load(stream)  # no pickle
-        if isinstance(file, np.ndarray):
-            return file, None
-        arrays = {name: file[name] for name in file.files}
+    arrays = files.read_arrays(path, message, GROWTH)
+    if "" in arrays:  # an .npy
+        return arrays[""], None
     images = [name for name, array in arrays.items() if array.ndim in (3, 4)]
     labels = [name for name, array in arrays.items() if array.ndim == 1]
     if len(images) != 1 or len(labels) > 1:
@@ -182,7 +181,8 @@ def as_bytes(images):
     (2, 8, 8, 3)
     """
     if isinstance(images, list | tuple):
-        shapes = sorted({np.shape(p) for p in images})
+        each = [check.as_array("images", p, "a picture in numbers") for p in images]
+        shapes = sorted({p.shape for p in each})
         if len(shapes) != 1:
             raise ValueError(f"images have shapes {shapes}, expected one shape for all")
     pixels = np.asarray(images)

@@ -1,15 +1,18 @@
 """What a network may be asked for: the noise, the data, or their velocity.
 
     x_t = a x_0 + b eps,  v = a eps - b x_0        a = sqrt(alpha_bar_t)
-                                                   b = sqrt(1 - alpha_bar_t)
-(x_t, v) is (x_0, eps) rotated by an angle, and with x_t any one of eps, x0 and v gives
-the other two. Only the loss differs. In terms of the error of x0_hat,
+                          flow = eps - x_0         b = sqrt(1 - alpha_bar_t)
+(x_t, v) is (x_0, eps) rotated by an angle, flow the velocity of `flow.py`. With x_t any
+one of eps, x0, v and flow gives the others. Only the loss differs. In terms of the
+error of x0_hat,
 
     (eps_hat - eps)^2 = SNR (x0_hat - x0)^2          SNR = a^2 / b^2
     (v_hat - v)^2 = (SNR + 1) (x0_hat - x0)^2        SNR + 1 = 1 / (1 - alpha_bar_t)
+    (flow_hat - flow)^2 = (sqrt(SNR) + 1)^2 (x0_hat - x0)^2
 
-so a loss of eps neglects noisy times, where SNR is near 0, while a loss of v weighs
-each time by 1 or more. Salimans, Ho 2022, arXiv 2202.00512, section 4 and Appendix D.
+so a loss of eps neglects noisy times, where SNR is near 0, while a loss of v or flow
+weighs each time by 1 or more. Salimans, Ho 2022, arXiv 2202.00512, section 4 and
+Appendix D. `min_snr` weighs all of them by min(SNR, gamma).
 
 Shapes: x0, xt, eps, output are equal, (N, ...); t an int or (N,).
 """
@@ -21,14 +24,14 @@ import numpy as np
 from nanodiff import check
 from nanodiff.schedule import at, predict_eps, predict_x0, times
 
-KINDS = ("eps", "x0", "v")
+KINDS = ("eps", "x0", "v", "flow")
 FAINT, LEAP = 300, 20  # by how much errors of eps_hat may grow: in x0_hat, in a step
 
 
 def target(schedule, x0, t, eps, predicts="eps"):
     """Return what the network should say about x_t = `q_sample(schedule, x0, t, eps)`.
 
-    predicts: "eps", "x0" or "v". Raises ValueError for anything else, and as `q_sample`
+    predicts: one of `KINDS`. Raises ValueError for anything else, and as `q_sample`
     does.
 
     >>> from nanodiff.schedule import linear
@@ -41,15 +44,18 @@ def target(schedule, x0, t, eps, predicts="eps"):
     if predicts == "v":
         signal, noise = _roots(schedule, t, x0)
         return times(signal, eps) - times(noise, x0)
+    if predicts == "flow":
+        return eps - x0
     return eps if predicts == "eps" else x0
 
 
 def split(schedule, xt, t, output, predicts="eps"):
     """Return (x0_hat, eps_hat), the data and the noise that an output stands for.
 
-    x0_hat = a xt - b v, eps_hat = b xt + a v; or `predict_x0`, `predict_eps`. Raises
-    ValueError for an unknown kind, for "eps" where alpha_bar_t is 0, and as `q_sample`
-    does. An output of eps or x0 is returned itself, not a copy of it.
+    x0_hat = a xt - b v, eps_hat = b xt + a v; (xt - b flow) / (a + b), (xt + a flow) /
+    (a + b); or `predict_x0`, `predict_eps`. Raises ValueError for an unknown kind, for
+    "eps" where alpha_bar_t is 0, and as `q_sample` does. An output of eps or x0 is
+    returned itself, not a copy of it.
 
     >>> from nanodiff.schedule import linear, q_sample
     >>> schedule, x0, eps = linear(100), np.array([[3.0]]), np.array([[2.0]])
@@ -65,8 +71,35 @@ def split(schedule, xt, t, output, predicts="eps"):
     if predicts == "x0":
         return output, predict_eps(schedule, xt, t, output)
     signal, noise = _roots(schedule, t, xt)
+    if predicts == "flow":
+        scale = 1 / (signal + noise)
+        x0_hat = times(scale, xt - times(noise, output))
+        return x0_hat, times(scale, xt + times(signal, output))
     x0_hat = times(signal, xt) - times(noise, output)
     return x0_hat, times(noise, xt) + times(signal, output)
+
+
+def min_snr(schedule, t, images, gamma, predicts="eps"):
+    """Return the weights that give every kind of prediction the same loss.
+
+    weight (output - target)^2 = min(SNR, gamma) (x0_hat - x0)^2, so weight = min(SNR,
+    gamma) (dx0_hat / doutput)^2: min(SNR, gamma) for x0, that over SNR for eps, over
+    SNR + 1 for v. Hang et al. 2023, arXiv 2303.09556; their gamma is 5. The derivative
+    is what `split` makes of x_t = 0 and an output of 1. A float64 for each image, or
+    one for all, that broadcasts against the images. Raises ValueError for a gamma not
+    above 0, a t not in 1..T, an unknown kind, and for "eps" where alpha_bar_t is 0.
+
+    >>> from nanodiff.schedule import linear
+    >>> schedule, images = linear(100), np.zeros((2, 3))
+    >>> min_snr(schedule, np.array([1, 60]), images, 5.0, "eps").round(3).tolist()
+    [[0.005], [1.0]]
+    """
+    gamma = check.number("gamma", gamma, above=0)
+    images = check.array("images", images, ("N", ...))
+    alpha_bar = at(check.schedule(schedule).alpha_bar, t, images, first=1)
+    one = np.ones((len(images), *(1,) * (images.ndim - 1)))
+    slope, _ = split(schedule, 0 * one, t, one, predicts)
+    return np.minimum(alpha_bar / (1 - alpha_bar), gamma) * slope**2
 
 
 def _roots(schedule, t, images):
@@ -105,7 +138,7 @@ def ask(model, schedule, xt, t, predicts="eps", clip=None):
     """
     xt = check.array("xt", xt, ("N", ...))
     output = check.function("model", model)(xt.copy(), t)
-    output = check.array("output", output).copy()
+    output = check.array("the model's output", output, xt.shape).copy()
     x0_hat, eps_hat = split(schedule, xt, t, output, predicts)
     return limited(schedule, xt, t, x0_hat, eps_hat, clip)
 
@@ -118,11 +151,13 @@ def begin(model, schedule, xT, times, predicts, clip):
     x0_hat (1 / sqrt(alpha_bar_t)), and over 20 times in the step from t to s
     (sqrt(alpha_bar_s / alpha_bar_t)), as in the first step of a cosine schedule.
     """
-    check.function("model", model)
+    check.function("model", model, takes=2)
     check.choice("predicts", predicts, KINDS)
     clip, xT = check.clip(clip), check.array("xT", xT, ("N", ...))
     if predicts == "eps":
         times = check.integers("times", times, 0, check.schedule(schedule).T)
+        if len(times) < 2:
+            check.refuse("times", times, "two times at least, the last of them 0")
         alpha_bar = schedule.alpha_bar[times]
         if alpha_bar[0] == 0:
             raise ValueError(

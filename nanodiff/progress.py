@@ -4,6 +4,8 @@ import sys
 
 from tqdm.auto import tqdm
 
+from nanodiff import check
+
 EVERY = 30  # seconds from line to line
 SILENT = False  # True in the processes of `parallel` that are not the first
 
@@ -24,10 +26,20 @@ def progress(loop=None, desc=None, total=None, leave=True, **more):
 
     Where stderr is a file or a pipe it writes a line at the start, every half minute
     and at the end; without `leave` only if the loop takes longer than half a minute.
+    Raises ValueError for a loop, desc, total or leave that is none.
 
     >>> sum(progress([1, 2, 3], "adding", leave=False))
     6
     """
+    try:
+        iter(() if loop is None else loop)
+    except TypeError:
+        check.refuse("loop", loop, "what can be iterated")
+    if desc is not None:
+        check.instance("desc", desc, str)
+    if total is not None:
+        total = check.integer("total", total, 0, 2**62)
+    leave = check.flag("leave", leave)
     notebook = any(c.__module__ == "tqdm.notebook" for c in tqdm.__mro__)
     if not (notebook or sys.stderr.isatty()):
         more |= {

@@ -3,9 +3,7 @@
 It adds to `train` what a long one needs: a checkpoint, a progress bar, Ctrl-C.
 """
 
-import signal
 import tempfile
-import threading
 import warnings
 import zlib
 from contextlib import nullcontext, suppress
@@ -20,17 +18,21 @@ from nanodiff.parallel import ALONE
 from nanodiff.progress import progress
 from nanodiff.schedule import named
 from nanodiff.self_conditioning import WithFirstGuess
+from nanodiff.signals import Signals
+from nanodiff.signals import Stopped as Stopped
 from nanodiff.train import Recipe, check_data, train
-from nanodiff.trained import build, described, fit, settings
+from nanodiff.trained import Pretrained, a_class, build, described, fit, settings
 from nanodiff.unet import UNet
 
 
-class Stopped(KeyboardInterrupt):
-    """A signal has stopped a run, which is saved. signal: its number."""
-
-    def __init__(self, message, signal):
-        super().__init__(message)
-        self.signal = signal
+def _generator(seed):
+    """A seed's Generator, and the seed itself if it is an integer, else None."""
+    if not isinstance(seed, np.random.Generator):
+        seed = check.integer("seed", seed, 0, 2**128)
+        return np.random.default_rng(seed), seed
+    if not isinstance(seed.bit_generator, np.random.PCG64):
+        check.refuse("seed", seed, "an integer or a PCG64's Generator")
+    return seed, None
 
 
 class Run:
@@ -54,46 +56,52 @@ class Run:
         self, recipe, T, schedule="linear", schedule_parameters=None, *, seed,
         network=UNet, shape=None, classes=None, **options,
     ):  # fmt: skip
-        check.thing("recipe", recipe, "a Recipe", "steps", "batch", "focus", "predicts")
-        self.recipe = replace(recipe, **files.plain(asdict(recipe)))
+        check.instance("recipe", recipe, Recipe)
+        self.recipe = replace(recipe, **files.plain(asdict(recipe), "recipe"))
+        parameters = {} if schedule_parameters is None else schedule_parameters
+        check.instance("schedule_parameters", parameters, dict)
+        parameters = files.plain(parameters, "schedule_parameters")
         self.schedule_name = schedule
-        T, options, parameters = files.plain([T, options, schedule_parameters or {}])
         self.schedule = named(schedule, T, **parameters)
         self.schedule_parameters = {name: float(v) for name, v in parameters.items()}
-        self.losses, self.data, self.rng = [], None, np.random.default_rng(seed)
-        if not isinstance(self.rng.bit_generator, np.random.PCG64):
-            raise ValueError(f"seed is {seed}, expected an integer or a PCG64's")
-        self.seed = int(seed) if isinstance(seed, int | np.integer) else None
+        self.losses, self.data, self.saved = [], None, None
+        self.rng, self.seed = _generator(seed)
         self.held_out = []  # (step, loss) of pictures that it does not learn from
         self.shape, self.classes = described(shape, classes)
-        check.function("network", network, "a class of networks")
-        self.model = network(**options, rng=self.rng)
+        options = {name: files.plain(value, name) for name, value in options.items()}
+        self.model = a_class(network)(**options, rng=self.rng)
         self.options = files.plain(getattr(self.model, "config", options))
         params = self.model.named_params()
         self.optimizer, self.ema = OPTIMIZERS[recipe.optimizer](params), EMA(params)
 
     @classmethod
     def of_pictures(
-        cls, images, names, steps=2000, batch=32, lr=2e-3, T=500, *, seed, **options
-    ):
+        cls, images, names, steps=2000, batch=32, lr=2e-3, T=500, *, seed,
+        min_snr=None, **options,
+    ):  # fmt: skip
         """Return a new run that fits pictures, with settings that work.
 
         images: (n, C, H, W) and names, as `data.pictures` returns them. It predicts v
-        and is moved by Muon. options: of the UNet, such as channels. Raises ValueError
-        if there are no pictures, or if their sides cannot be halved as often as the
-        network does.
+        and is moved by Muon. min_snr: as in `Recipe`. options: of the UNet, such as
+        channels. Raises ValueError if there are no pictures, or if their sides cannot
+        be halved as often as the network does.
         """
         images, _ = check_data(images, None)
-        steps, names = check.integer("steps", steps, 1), list(names)
-        halved = 2 ** (len(options.get("channels", (32, 64, 64))) - 1)
+        steps = check.integer("steps", steps, 1)
+        if names is None:
+            check.refuse("names", names, "a list of names")
+        _, names = described(None, names)
+        channels = check.integers("channels", options.get("channels", (32, 64, 64)), 1)
+        halved = 2 ** (len(channels) - 1)
         if images.ndim != 4 or any(side % halved for side in images.shape[2:]):
             raise ValueError(
                 f"images has shape {images.shape}, expected (n, C, H, W) with H and W "
                 f"divisible by {halved}"
             )
         recipe = Recipe(
-            steps, batch, lr, min(50, steps // 2), predicts="v", optimizer="muon"
-        )
+            steps, batch, lr, min(50, steps // 2), predicts="v", optimizer="muon",
+            min_snr=min_snr,
+        )  # fmt: skip
         options |= {"image_channels": images.shape[1], "context_features": len(names)}
         options |= {"shape": images.shape[1:], "classes": names}
         return cls(recipe, T, seed=seed, **options)
@@ -102,17 +110,25 @@ class Run:
     def beginning_with(cls, found, recipe, *, seed, **more):
         """Return a new run of the network, noise and weights of a `Pretrained`.
 
-        more: settings of a UNet that are to grow: `middle`, `self_condition`. What is
-        new changes nothing at first. Raises ValueError if the network has what is not
-        wanted, if the recipe predicts something else than the network does, or if what
-        the network was trained with is not known.
+        more: settings of a UNet that are to grow: `middle`, `self_condition`,
+        `attention`. What is new changes nothing at first. Raises ValueError if the
+        network has what is not wanted, or attention of other heads, if the recipe
+        predicts something else than the network does, or if what the network was
+        trained with is not known.
         """
+        check.instance("found", found, Pretrained)
         kind = type(found.network.network)
         *noise, network, options, before = settings(found.about, kind)
-        if recipe.predicts != before["predicts"]:
+        if check.instance("recipe", recipe, Recipe).predicts != before["predicts"]:
             raise ValueError(
                 f"recipe predicts {recipe.predicts!r}, expected what the network was "
                 f"trained for, {before['predicts']!r}"
+            )
+        heads = options.get("attention", 0)
+        if heads and more.get("attention", heads) != heads:
+            raise ValueError(
+                f"attention is {more['attention']}, expected the heads that the "
+                f"network has, {heads}"
             )
         about = {key: found.about.get(key) for key in ("shape", "classes")}
         options = options | about | more
@@ -133,6 +149,7 @@ class Run:
         that is damaged, that `save` did not write, or that began with another setting.
         """
         found = checkpoint.load(path)
+        network = None if network is None else a_class(network)
         with files.refusing(f"path is {str(path)!r}, expected a checkpoint of a run"):
             *noise, network, options, recipe = settings(found.config, network)
             fit(network, options, found.params)
@@ -143,6 +160,7 @@ class Run:
             run.losses, run.data = found.config["losses"], found.config.get("data")
             run.seed = found.config.get("seed")
             run.held_out = found.config.get("held_out") or []
+            run.saved = str(path), found.step
             losses = np.asarray(run.losses)
             if losses.shape != (found.step,) or losses.dtype.kind not in "fi":
                 raise ValueError(f"it has not the losses of {found.step} steps")
@@ -172,9 +190,9 @@ class Run:
 
     def save(self, path):
         """Write a checkpoint."""
-        checkpoint.save(
-            path, step=len(self.losses), config=self._config(), **self._parts()
-        )
+        step = len(self.losses)
+        checkpoint.save(path, step=step, config=self._config(), **self._parts())
+        self.saved = str(path), step
 
     def trained(self):
         """Return the network with its averaged weights, as `pretrained` does."""
@@ -200,9 +218,10 @@ class Run:
         Every so many steps, and at the end, the run is saved to `path` and draw(run) is
         called. Ctrl-C or SIGTERM saves and raises Stopped, a KeyboardInterrupt; a
         second Ctrl-C stops at once. In other threads than the main one there are no
-        signals. images, context: as for `train`, which may raise FloatingPointError.
-        team: the processes that train together, see `parallel`. The first of them
-        saves and draws; a signal is not delayed to the end of a step, which is lost.
+        signals. images, context: as for `train`. If the loss is not finite it raises
+        FloatingPointError and says which save is the last; if there was none, it saves.
+        team: the processes that train together, see `parallel`. The first of them saves
+        and draws; a signal does not wait for the end of a step, which is lost.
 
         Raises ValueError, before a step, if they are not those that the run began with,
         if nothing can be written to `path`, if another run is writing there, if the
@@ -212,12 +231,12 @@ class Run:
         temporary files if it can be.
         """
         every = check.integer("every", every, 1)
-        check.function("draw", draw, "a function of a run")
+        check.function("draw", draw, "a function of a run", takes=1)
         check.thing("team", team, "a Team", "rows", "share", "mean", "first")
         images, context = check_data(images, context)
         self._know(images, context)
         alone = files.alone(path) if team.first else nullcontext()
-        with alone, _Signals(team) as signals:
+        with alone, Signals(team) as signals:
             team.agree("images and contexts", self.data)
             self._go(images, context, path, every, draw, team, signals)
             if team.first:
@@ -232,7 +251,7 @@ class Run:
         numbers = self.rng.bit_generator.state  # after the last step that is done
         try:
             team.busy = team.size == 1
-            for step in self._steps(images, context, team):
+            for step in self._steps(images, context, path, team):
                 if signals.caught:
                     break
                 if step % every == 0 and step < self.recipe.steps:
@@ -250,7 +269,8 @@ class Run:
 
     def _checksum(self):
         """A number of the settings, the losses and the weights."""
-        found = zlib.crc32(repr(self._config()).encode())
+        config = self._config() | {"held_out": None}  # which is the first process's
+        found = zlib.crc32(repr(config).encode())
         for w in self.model.named_params().values():
             found = zlib.crc32(np.ascontiguousarray(w), found)
         return found
@@ -266,7 +286,22 @@ class Run:
             )
         self.data = data
 
-    def _steps(self, images, context, team):
+    def _steps(self, images, context, path, team):
+        """Train, yielding how many steps are done after each."""
+        try:
+            yield from self._shown(images, context, team)
+        except FloatingPointError as error:
+            if not team.first:
+                raise
+            params = self.model.named_params().values()
+            if self.saved is None and all(np.isfinite(w).all() for w in params):
+                self._keep(path)
+            told = "nothing is saved, since the weights are not finite"
+            if self.saved is not None:
+                told = "the last save, {!r}, is of step {}".format(*self.saved)
+            raise FloatingPointError(f"{error}; {told}") from error
+
+    def _shown(self, images, context, team):
         """Train, yielding how many steps are done after each, and show it."""
         steps, done = self.recipe.steps, len(self.losses)
         loop = train(
@@ -325,48 +360,3 @@ class Run:
             "losses": self.losses, "held_out": self.held_out, "data": self.data,
             "seed": self.seed,
         }  # fmt: skip
-
-
-class _Signals:
-    """`with _Signals(team) as signals:` notes SIGINT, SIGTERM and SIGHUP in `caught`.
-
-    So they take effect where the code asks, between two steps. In a team whose process
-    is not busy the first raises Stopped at once: a process that waits for the others
-    may wait for ever, and Open MPI's mpiexec kills all a quarter of a second later. A
-    second SIGINT raises KeyboardInterrupt at once. A SIGHUP that is ignored, as under
-    nohup, stays so. Python allows handlers in the main thread only; elsewhere nothing
-    is caught.
-    """
-
-    def __init__(self, team):
-        self.caught, self.message, self.before, self.team = None, None, {}, team
-
-    def __enter__(self):
-        if threading.current_thread() is threading.main_thread():
-            for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-                number = getattr(signal, name, None)  # Windows has no SIGHUP
-                before = number and signal.getsignal(number)
-                ignored = name == "SIGHUP" and before is signal.SIG_IGN
-                if before is not None and not ignored:  # None: not Python's to restore
-                    self.before[number] = signal.signal(number, self._handle)
-        return self
-
-    def __exit__(self, *error):
-        for number, handler in self.before.items():
-            signal.signal(number, handler)
-        if self.caught and error[0] is None:
-            raise Stopped(self.message, self.caught)
-
-    def _handle(self, number, frame):
-        if self.caught and number == signal.SIGINT:
-            raise KeyboardInterrupt("stopped at once, by a second Ctrl-C")
-        now = self.caught is None and not self.team.busy
-        self.caught, self.team.stopped = self.caught or number, True
-        if self.message or now:
-            raise Stopped(self.message, self.caught)
-
-    def raise_from_now(self, message):
-        """Raise Stopped with this message if a signal has come, and when one comes."""
-        self.message = message
-        if self.caught:
-            raise Stopped(message, self.caught)

@@ -8,14 +8,14 @@ Shapes: contexts (N, features); images (N, C, H, W), or whatever the network mak
 
 import numpy as np
 
-from nanodiff import check, ddim, ddpm
+from nanodiff import check, ddim, ddpm, dpm, flow
 from nanodiff.guidance import guide
 from nanodiff.parallel import ALONE
 from nanodiff.progress import progress
 from nanodiff.respace import respace
 from nanodiff.streams import Streams
 
-SAMPLERS = ("ddim", "ddpm")
+SAMPLERS = ("ddim", "ddpm", "dpm", "flow")
 
 
 def sample(
@@ -26,12 +26,12 @@ def sample(
 
     found: a `Pretrained`, of `pretrained` or `Run.trained`. classes: a list of names,
     labels or mixtures such as "star+circle"; None: all classes, or no context if there
-    are none. w: weight of guidance, see `guide`. steps: calls of the network, at most
-    T. rng: a `np.random.Generator`, or the `Streams` of all the pictures. sampler, eta:
-    see `draw`. shape: (C, H, W), for a checkpoint that does not know it. team: the
-    processes that share the pictures, see `parallel`; all return all of them, and rng
-    has to be Streams. Raises ValueError for a class that there is not, and as `draw`
-    does.
+    are none. w: weight of guidance, see `guide`. steps: at most T, each one call of
+    the network, of "flow" two but the last. rng: a `np.random.Generator`, or the
+    `Streams` of all the pictures. sampler, eta: see `draw`. shape: (C, H, W), for a
+    checkpoint that does not know it. team: the processes that share the pictures, see
+    `parallel`; all return all of them, and rng has to be Streams. Raises ValueError for
+    a class that there is not, and as `draw` does.
 
     >>> from nanodiff.trained import pretrained
     >>> rng = np.random.default_rng(0)
@@ -61,19 +61,20 @@ def draw(found, context, w=0.0, steps=50, *, rng, sampler="ddim", eta=0.0, shape
     """Return an iterator over (t, xt), with a progress bar: the frames of a film.
 
     context: (N, features), or the number of pictures N for a network without. sampler:
-    "ddim", or "ddpm" with beta_tilde; eta: noise added back by DDIM, 0..1. The others:
-    see `sample`. Raises ValueError, at once, for what does not fit.
+    "ddim", "ddpm" with beta_tilde, "dpm" for DPM-Solver++(2M), or "flow" for Heun's
+    method on the straight line; eta: noise added back by DDIM, 0..1. The others: see
+    `sample`. Raises ValueError, at once, for what does not fit.
     """
     _checked(found)
     check.generator("rng", rng)
     check.choice("sampler", sampler, SAMPLERS)
     eta, w = check.number("eta", eta, 0, 1), check.number("w", w)
-    if sampler == "ddpm" and eta:
-        raise ValueError(f"eta is {eta}, expected 0: ddpm has none, it is DDIM's")
+    if sampler != "ddim" and eta:
+        raise ValueError(f"eta is {eta}, expected 0: {sampler} has none, it is DDIM's")
     shape = found.shape if shape is None else shape
     if shape is None:
         raise ValueError("shape is None, expected (C, H, W): found does not know it")
-    shape = tuple(check.integers("shape", shape, 1).tolist())
+    shape = tuple(check.integers("shape", shape, 1, check.WIDEST).tolist())
     model, noise, clip = found.model, found.schedule, 1.0 if len(shape) == 3 else None
     context = check.as_array("context", context, "an array, or how many pictures")
     if context.ndim:
@@ -86,8 +87,11 @@ def draw(found, context, w=0.0, steps=50, *, rng, sampler="ddim", eta=0.0, shape
     if sampler == "ddpm":
         model, noise = respace(model, noise, steps)
         loop = ddpm.sample(model, noise, xT, rng, clip=clip)
-    else:
+    elif sampler == "ddim":
         loop = ddim.sample(model, noise, xT, steps, eta, rng, clip)
+    else:
+        module = {"dpm": dpm, "flow": flow}[sampler]
+        loop = module.sample(model, noise, xT, steps, clip=clip)
     return _with_bar(loop, sampler, steps)
 
 
@@ -140,7 +144,7 @@ def _label(known, name):
     """The place of a class, given by its name, or by its label as an integer."""
     if isinstance(name, str) and name in known:
         return known.index(name)
-    number = isinstance(name, int | np.integer) and not isinstance(name, bool)
-    if number and 0 <= name < len(known):
+    number = isinstance(name, int | np.integer)
+    if number and not isinstance(name, check.NO_NUMBER) and 0 <= name < len(known):
         return int(name)
     raise ValueError(f"classes has {name!r}, expected one of {known}")

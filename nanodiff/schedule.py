@@ -167,19 +167,36 @@ def sigmoid(T, start=-3.0, end=3.0):
     >>> sigmoid(4).alpha_bar.round(3).tolist()
     [1.0, 0.851, 0.5, 0.149, 0.0]
     """
-    T, _ = check.integer("T", T, 1), check.number("start", start)
-    check.number("end", end)
+    T, start = check.integer("T", T, 1), check.number("start", start)
+    end = check.number("end", end)
     if not start < end:
-        raise ValueError(f"start is {start}, expected below end, which is {end}")
+        raise ValueError(f"start is {start:g}, expected below end, which is {end:g}")
     with np.errstate(over="ignore"):  # exp may be infinite: the curve is 0 there
         curve = 1 / (1 + np.exp(-np.linspace(start, end, T + 1)))
     left = curve[-1] - curve  # alpha_bar, but for a factor: only ratios count
     if not np.all(np.diff(left) < 0):
         raise ValueError(
-            f"start and end are {start} and {end}, expected nearer to 0: the curve "
+            f"start and end are {start:g} and {end:g}, expected nearer to 0: the curve "
             f"between them is flat to float64's rounding"
         )
     return Schedule(np.minimum(1 - left[1:] / left[:-1], 0.999))
+
+
+def straight(T):
+    """Return the schedule of flow matching: data turn into noise on a straight line.
+
+    sqrt(alpha_bar_t) and sqrt(1 - alpha_bar_t) are as 1 - u to u, u = t / (T + 1), so
+    that x_t is (1 - u) x0 + u eps, scaled to the variances of every other schedule. See
+    `flow.py`; Liu, Gong, Liu 2022, arXiv 2209.03003, section 2. Raises ValueError for a
+    T below 1, and warns below 23, where x_T still shows the image.
+
+    >>> straight(99).alpha_bar[[0, 25, 50, 99]].round(4).tolist()
+    [1.0, 0.9, 0.5, 0.0001]
+    """
+    T = check.integer("T", T, 1)
+    u = np.arange(T + 1) / (T + 1)
+    alpha_bar = (1 - u) ** 2 / ((1 - u) ** 2 + u**2)
+    return Schedule(1 - alpha_bar[1:] / alpha_bar[:-1])
 
 
 def zero_terminal(schedule):
@@ -203,6 +220,7 @@ def zero_terminal(schedule):
 
 NAMED = {
     "linear": linear, "cosine": cosine, "quadratic": quadratic, "sigmoid": sigmoid,
+    "straight": straight,
 }  # fmt: skip
 
 
@@ -308,17 +326,17 @@ def at(table, t, images, first=0, name="t"):
     (2, 1, 1, 1)
     """
     table = check.array("table", table, ("T + 1",))
-    images = check.array("images", images)
-    check.integer("first", first, 0)
+    images, first = check.array("images", images), check.integer("first", first, 0)
     t, T = check.as_array(name, t, "an integer, or one an image"), table.size - 1
     if t.shape not in ((), images.shape[:1]):
         raise ValueError(
             f"{name} has shape {t.shape}, expected () or {images.shape[:1]}"
         )
-    if not np.issubdtype(t.dtype, np.integer):
+    if t.dtype.kind not in "iu":
         raise ValueError(f"{name} has dtype {t.dtype}, expected integers")
-    if ((t < first) | (t > T)).any():
-        value = t[(t < first) | (t > T)].flat[0]
+    low, high = (t.min(initial=T), t.max(initial=first)) if t.ndim else [t.item()] * 2
+    if low < first or high > T:
+        value = low if low < first else high
         raise ValueError(f"{name} is {value}, expected {first}..{T}")
     return table[t].reshape(t.shape + (1,) * (images.ndim - 1))
 

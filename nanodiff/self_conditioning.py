@@ -26,13 +26,14 @@ class WithLastGuess:
     network: a callable (xt, t, context, x0_hat), where x0_hat may be None. It is shown
     the x0_hat of its output at the call before, as `split` computes it: a sampler may
     clip its own x0_hat later, this one is not clipped. predicts: what the network says,
-    "eps", "x0" or "v". Under `guide` each half of the batch is shown its own guess.
+    one of `prediction.KINDS`. Under `guide` each half of the batch is shown its own
+    guess.
 
     A call continues the run of the call before if t is lower, for every image, and if
     the shape and dtype of xt and the values of the context are the same. Any other call
     begins a run and is shown no guess: the first call after a run that was left half
     way, every call of `ddim.invert`, and the second call at the same t, so that every
-    other call of Heun's method has no guess.
+    other call of Heun's method, in `heun` and `flow`, has no guess.
 
     Each Python thread has its own memory. Runs that take turns in one thread are shown
     no guess if their contexts differ. If they do not, each is shown the guess of the
@@ -48,7 +49,9 @@ class WithLastGuess:
     """
 
     def __init__(self, network, schedule, predicts="eps"):
-        self.network = check.function("network", network, "a function of xt, t, ...")
+        self.network = check.function(
+            "network", network, "a function of xt, t, context and x0_hat", takes=4
+        )
         self.schedule = check.schedule(schedule)
         self.predicts = check.choice("predicts", predicts, KINDS)
         self.memory = threading.local()

@@ -25,7 +25,7 @@ class Streams:
     """
 
     def __init__(self, seed, images):
-        self.seed = check.integer("seed", seed, 0)
+        self.seed = check.integer("seed", seed, 0, 2**128)
         self.rngs = [
             np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=(i,)))
             for i in check.integers("images", images, 0).tolist()

@@ -78,9 +78,9 @@ class MLP(Layer):
     def __init__(
         self, features=2, context_features=0, width=128, time_size=32, *, rng
     ):  # fmt: skip
-        features = check.integer("features", features, 1)
-        context_features = check.integer("context_features", context_features, 0)
-        width = check.integer("width", width, 1)
+        features = check.width("features", features)
+        context_features = check.width("context_features", context_features, 0)
+        width = check.width("width", width)
         time_size = check.even("time_size", time_size)
         self.config = {
             "features": features, "context_features": context_features,
@@ -107,10 +107,7 @@ class MLP(Layer):
         given = np.zeros((len(xt), C), xt.dtype)
         if context is not None:
             if not C:
-                raise ValueError(
-                    f"context has shape {np.shape(context)}, expected None: "
-                    f"context_features is 0"
-                )
+                check.refuse("context", context, "None: context_features is 0")
             given[...] = check.context("context", context, len(xt), C)
         angle = (xt[:, :, None] * self.frequency.astype(xt.dtype)).reshape(len(xt), -1)
         features = time_features(t, size, xt.dtype)

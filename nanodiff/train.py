@@ -16,8 +16,8 @@ import numpy as np
 from nanodiff import check
 from nanodiff.optim import OPTIMIZERS, clip_gradients, learning_rate
 from nanodiff.parallel import ALONE
-from nanodiff.prediction import KINDS, target
-from nanodiff.schedule import q_sample
+from nanodiff.prediction import KINDS, min_snr, target
+from nanodiff.schedule import q_sample, times
 
 
 @dataclass(frozen=True)
@@ -28,10 +28,12 @@ class Recipe:
     `warmup` steps and then falling to 0 as a cosine. drop: the share of contexts that
     are set to zero, so that the network also learns to do without (Ho, Salimans 2022,
     arXiv 2207.12598, Algorithm 1). max_norm: longer gradients are shortened to it.
-    predicts: what the network learns to say, "eps", "x0" or "v". focus: (share, first,
-    last), the share of times that are drawn from first..last; the others, and without a
-    focus all, are uniform in 1..T. optimizer: one of `optim.OPTIMIZERS`, which a `Run`
-    makes; `train` itself takes the one it is given.
+    predicts: what the network learns to say, one of `prediction.KINDS`. focus: (share,
+    first, last), the share of times that are drawn from first..last; the others, and
+    without a focus all, are uniform in 1..T. min_snr: the gamma of
+    `prediction.min_snr`, which weighs the loss of each image, or None for the weight 1.
+    optimizer: one of `optim.OPTIMIZERS`, which a `Run` makes; `train` itself takes the
+    one it is given.
 
     Values are kept as Python's own, whatever the width of NumPy's. Raises ValueError if
     one is out of its range.
@@ -46,6 +48,7 @@ class Recipe:
     predicts: str = "eps"
     focus: tuple | None = None
     optimizer: str = "adam"
+    min_snr: float | None = None
 
     def __post_init__(self):
         steps = check.integer("steps", self.steps, 1)
@@ -60,6 +63,8 @@ class Recipe:
             optimizer=check.choice("optimizer", self.optimizer, OPTIMIZERS),
             focus=None if self.focus is None else _focus(self.focus),
         )
+        if self.min_snr is not None:
+            self._keep(min_snr=check.number("min_snr", self.min_snr, above=0))
 
     def _keep(self, **values):
         for name, value in values.items():
@@ -88,6 +93,8 @@ def train(
 ):  # fmt: skip
     """Train for steps first..recipe.steps - 1, yielding (step, loss) after each.
 
+    The loss is the mean without weights, so those of any min_snr can be compared.
+
     model: a network with `forward(xt, t, context)`, `backward(d_eps)`, `named_grads()`.
     images: (n, ...), about [-1, 1]; context: (n, features), or None. rng: a
     `np.random.Generator`, for the batch, t, eps and the dropped contexts. optimizer,
@@ -98,20 +105,22 @@ def train(
     depends on: a run may stop there and go on with first = k + 1, bit for bit.
 
     Raises ValueError, at once, for data as `check_data` does, if the recipe's focus is
-    not within 1..T or anything else does not fit; later, before any weight has changed,
-    if the output has not the shape of x0, and FloatingPointError if the loss or a
-    gradient is not finite.
+    not within 1..T, if its min_snr is asked of eps where alpha_bar is 0, or anything
+    else does not fit; later, before any weight has changed, if the output has not the
+    shape of x0, and FloatingPointError if the loss or a gradient is not finite.
     """
     schedule, (images, context) = check.schedule(schedule), check_data(images, context)
-    check.thing("recipe", recipe, "a Recipe", "steps", "batch", "focus", "predicts")
+    needed = "steps", "batch", "focus", "predicts", "min_snr"
+    check.thing("recipe", recipe, "a Recipe", *needed)
     if recipe.focus is not None and recipe.focus[2] > schedule.T:
         raise ValueError(f"focus is {recipe.focus}, expected times in 1..{schedule.T}")
-    check.network(model)
-    for grad in model.named_grads().values():
-        check.array("images", images, dtype=grad.dtype)
-        break
+    if recipe.min_snr is not None:
+        min_snr(schedule, schedule.T, images[:1], recipe.min_snr, recipe.predicts)
+    for dtype in {g.dtype for g in check.network(model).named_grads().values()}:
+        check.array("images", images, dtype=dtype)
     check.generator("rng", rng, "integers", "standard_normal", "random")
     check.thing("optimizer", optimizer, "an optimiser, such as Adam", "step")
+    check.function("optimizer.step", optimizer.step, "a function of grads and lr")
     check.thing("ema", ema, "an EMA", "update")
     first = check.integer("first", first, 0)
     check.thing("team", team, "a Team", "rows", "share", "mean")
@@ -126,11 +135,9 @@ def _train(model, schedule, images, context, recipe, rng, optimizer, ema, first,
     for step in range(first, recipe.steps):
         batch = _batch(images, context, schedule.T, recipe, rng)
         x0, t, eps, given = team.share(*batch)
-        output = model.forward(q_sample(schedule, x0, t, eps), t, given)
-        output = check.array("output", output, x0.shape)
-        error = output - target(schedule, x0, t, eps, recipe.predicts)
+        error = _error(model.forward, schedule, x0, t, eps, given, recipe.predicts)
         loss = float(np.mean(error * error))
-        model.backward(_gradient(error))
+        model.backward(_gradient(error, schedule, t, recipe))
         loss = team.mean(loss, grads, len(x0) / recipe.batch)
 
         norm = clip_gradients(grads, recipe.max_norm)
@@ -184,7 +191,7 @@ def loss_of(model, schedule, images, context, predicts, rng, batch=64):
     are the same, so that what differs is the model or the images. Raises ValueError for
     data as `check_data` does, and for what else does not fit.
     """
-    check.function("model", model, "a function of xt, t and context")
+    check.function("model", model, "a function of xt, t and context", 3)
     check.schedule(schedule), check.choice("predicts", predicts, KINDS)
     images, context = check_data(images, context)
     check.generator("rng", rng, "integers", "standard_normal")
@@ -194,10 +201,8 @@ def loss_of(model, schedule, images, context, predicts, rng, batch=64):
         if context is not None:
             given = context[i : i + batch]
         t = rng.integers(1, schedule.T + 1, size=len(x0))
-        eps = rng.standard_normal(x0.shape).astype(x0.dtype)
-        output = model(q_sample(schedule, x0, t, eps), t, given)
-        output = check.array("output", output, x0.shape)
-        error = output - target(schedule, x0, t, eps, predicts)
+        eps = _noise(x0, rng)
+        error = _error(model, schedule, x0, t, eps, given, predicts)
         total += float(np.mean(error * error)) * len(x0)
     return total / len(images)
 
@@ -206,17 +211,29 @@ def _batch(images, context, T, recipe, rng):
     """x0, t, eps and the contexts of a step, or None for these."""
     i = rng.integers(len(images), size=recipe.batch)
     x0, t = images[i], _times(T, recipe, rng)
-    eps = rng.standard_normal(x0.shape).astype(x0.dtype)
+    eps = _noise(x0, rng)
     return x0, t, eps, None if context is None else _drop(context[i], recipe.drop, rng)
 
 
-def _gradient(error):
-    """dL/doutput, of the loss L = mean error^2.
+def _noise(x0, rng):
+    """eps, of the shape and dtype of x0."""
+    return rng.standard_normal(x0.shape).astype(x0.dtype)
 
-    A weight of the loss, one for each image, would be a factor here. `train` yields the
-    mean without it, so that the losses of different weights can be compared.
-    """
-    return 2 / error.size * error
+
+def _error(model, schedule, x0, t, eps, given, predicts):
+    """What the model says of x_t, less what it should say."""
+    output = model(q_sample(schedule, x0, t, eps), t, given)
+    output = check.array("the model's output", output, x0.shape)
+    return output - target(schedule, x0, t, eps, predicts)
+
+
+def _gradient(error, schedule, t, recipe):
+    """dL/doutput, of the loss L = mean weight error^2."""
+    gradient = 2 / error.size * error
+    if recipe.min_snr is None:
+        return gradient
+    weight = min_snr(schedule, t, error, recipe.min_snr, recipe.predicts)
+    return times(weight, gradient)
 
 
 def _times(T, recipe, rng):

@@ -55,17 +55,18 @@ class Eps(Layer):
     def forward(self, xt, t, context=None, *x0_hat):
         """Return eps_hat, shape and dtype of xt; the inputs are the network's."""
         output = self.network.forward(xt, t, context, *x0_hat)
-        one = np.ones((len(xt), *(1,) * (xt.ndim - 1)), xt.dtype)
+        self.cache = t, xt.shape, xt.dtype
+        return split(self.schedule, xt, t, output, self.predicts)[1]
+
+    def backward(self, d_eps):
+        """Write all gradients from dL/deps_hat; return (dxt, dcontext or None)."""
+        t, shape, dtype = self.cache
+        d_eps = check.array("d_eps", d_eps, shape, dtype)
+        one = np.ones((len(d_eps), *(1,) * (d_eps.ndim - 1)), dtype)
         p, q = (
             split(self.schedule, x, t, y, self.predicts)[1]
             for x, y in ((one, 0 * one), (0 * one, one))
         )
-        self.cache = p, q
-        return p * xt + q * output
-
-    def backward(self, d_eps):
-        """Write all gradients from dL/deps_hat; return (dxt, dcontext or None)."""
-        p, q = self.cache
         dxt, dcontext = self.network.backward(q * d_eps)
         return dxt + p * d_eps, dcontext
 
@@ -89,6 +90,14 @@ class Pretrained:
     network: Eps
     schedule: Schedule
     about: dict
+
+    def __post_init__(self):
+        check.function("model", self.model, takes=2)
+        check.thing("network", self.network, "a network", "forward", "named_params")
+        check.schedule(self.schedule)
+        for name in ("network", "settings"):
+            if name not in check.instance("about", self.about, dict):
+                raise ValueError(f"about has no {name!r}, expected that of a `Run`")
 
     @property
     def shape(self):
@@ -122,6 +131,8 @@ def pretrained(name="mnist", network=None):
     >>> found.model(np.zeros((1, 1, 28, 28), np.float32), 500).shape, found.schedule.T
     ((1, 1, 28, 28), 1000)
     """
+    known = f"one of {list(NAMES)} or a path that ends in .npz"
+    check.path("name", name, known)
     path = FOLDER / f"trained_{name}.npz" if name in NAMES else name
     if name in NAMES:
         params, about = read(path)
@@ -130,10 +141,7 @@ def pretrained(name="mnist", network=None):
         found = checkpoint.load(name)
         params, about = found.average, found.config
     else:
-        raise ValueError(
-            f"name is {str(name)!r}, expected one of {list(NAMES)} or a path that ends "
-            f"in .npz"
-        )
+        check.refuse("name", str(name), known)
     with files.refusing(f"path is {str(path)!r}, expected a network of a run"):
         return build(params, about, network)
 
@@ -144,12 +152,14 @@ def build(params, about, network=None):
     network: the class, if it is none of `NETWORKS`. Raises ValueError if it is missing,
     or a setting, or if the weights are of another network.
     """
+    check.arrays("params", params)
     T, schedule, parameters, network, options, recipe = settings(about, network)
-    fit(network, options, params)
-    described(about.get("shape"), about.get("classes"))
-    schedule = named(schedule, T, **parameters)
-    inner = network(**options, rng=np.random.default_rng(0)).load(params)
-    found = Eps(inner, schedule, recipe["predicts"])
+    with files.refusing("about and params do not fit, expected those of one network"):
+        fit(network, options, params)
+        described(about.get("shape"), about.get("classes"))
+        schedule = named(schedule, T, **parameters)
+        inner = network(**options, rng=np.random.default_rng(0)).load(params)
+        found = Eps(inner, schedule, recipe["predicts"])
     model = WithLastGuess(found, schedule) if found.self_condition else found
     about = about | {"network": network.__name__, "settings": options}
     return Pretrained(model, found, schedule, about)
@@ -163,7 +173,9 @@ def settings(about, network=None):
     ValueError if something is missing in the dict, or if one is no setting, as in a
     file that is not a run's.
     """
-    about = {"schedule_parameters": {}} | about
+    about = {"schedule_parameters": {}} | check.instance("about", about, dict)
+    if network is not None:
+        a_class(network)
     if "unet" in about:
         about = {"network": "UNet", "settings": about["unet"]} | about
     missing = SETTINGS.keys() - about.keys()
@@ -185,6 +197,14 @@ def settings(about, network=None):
     return [network if name == "network" else about[name] for name in SETTINGS]
 
 
+def a_class(network):
+    """Return the class of a network, or raise ValueError."""
+    methods = "forward", "backward", "named_params", "load"
+    if not isinstance(network, type) or not all(hasattr(network, m) for m in methods):
+        check.refuse("network", network, "a class of networks")
+    return network
+
+
 def described(shape, classes):
     """Return the shape of a picture, a tuple, and the names of classes, a list.
 
@@ -196,7 +216,8 @@ def described(shape, classes):
     if shape is not None:
         shape = tuple(check.integers("shape", shape, 1).tolist())
     if classes is not None:
-        if not isinstance(classes, list | tuple | np.ndarray) or not len(classes):
+        classes = classes.tolist() if isinstance(classes, np.ndarray) else classes
+        if not isinstance(classes, list | tuple) or not classes:
             check.refuse("classes", classes, "a list of names")
         classes = [str(name) for name in classes]
     return shape, classes
@@ -208,14 +229,19 @@ def fit(network, options, params):
     It is asked before the network is made: in a damaged file one could fill the memory.
     Of a class that is none of `NETWORKS` it cannot tell.
     """
-    tell = {UNet: _of_a_unet, MLP: _of_an_mlp}.get(network)
+    tell = {UNet: _of_a_unet, MLP: _of_an_mlp}.get(a_class(network))
     if tell is None:
         return
+    check.arrays("params", params)
     known = inspect.signature(network).parameters.items()
     defaults = {name: p.default for name, p in known if p.default is not p.empty}
-    options = files.plain(defaults | options)
+    options = files.plain(
+        defaults | check.instance("options", options, dict), "options"
+    )
     shapes = {name: np.shape(w) for name, w in params.items()}
-    for name, value in tell(shapes, options).items():
+    with files.refusing(f"params are not those of a {network.__name__}"):
+        told = tell(shapes, options)
+    for name, value in told.items():
         if options[name] != value:
             raise ValueError(
                 f"{name} is {options[name]!r:.50}, expected that of the weights, "
@@ -235,6 +261,8 @@ def _of_a_unet(shapes, options):
         "channels": [shapes[name][0] for name in ("conv_in.w", *levels)],
         "features": shapes["embed.time1.w"][0],
         "middle": len(blocks), "self_condition": "conv_x0.w" in shapes,
+        # no weight tells how many heads share it
+        "attention": (options["attention"] or 1) if "attention.q.w" in shapes else 0,
     }  # fmt: skip
 
 
@@ -264,7 +292,7 @@ def write(path, params, about):
 
     Raises ValueError, and writes nothing, if a weight is beyond float16's 65504.
     """
-    for name, array in params.items():
+    for name, array in check.arrays("params", params).items():
         if not np.all(np.abs(array) <= np.finfo(np.float16).max):
             raise ValueError(
                 f"params[{name!r}] has {np.abs(array).max()}, beyond float16"
@@ -278,7 +306,9 @@ def read(path):
 
     Raises ValueError if the file is damaged, FileNotFoundError if there is none.
     """
-    message = f"{str(path)!r} is damaged; reinstall, or make it again"
+    message = (
+        f"{str(check.path('path', path))!r} is damaged; reinstall, or make it again"
+    )
     halves, about = files.read_npz(path, message)
     with files.refusing(message):
         for name, array in halves.items():

@@ -2,14 +2,14 @@
 
     28  xt -> conv_in ------------------------> ups[1] -> norm_out -> conv_out
     14           downs[0] ---------> ups[0]
-     7               downs[1] -> middle
+     7               downs[1] -> attention, if any -> middle
 
 Left: pixels a side, for MNIST, of what each makes; an arrow to ups[i] is a skip. Each
 block also sees one embedding of t and the context.
-Composition only: every formula is in `layers.py`. After Ho, Jain, Abbeel 2020 (arXiv
-2006.11239), Appendix B, thinned out where the pixels are many: a skip is added, not
-concatenated, and leaves the finest level before any block, which saves a third of the
-arithmetic.
+Composition only: every formula is in `layers.py` and `attention.py`. After Ho, Jain,
+Abbeel 2020 (arXiv 2006.11239), Appendix B, thinned out where the pixels are many: a
+skip is added, not concatenated, and leaves the finest level before any block, which
+saves a third of the arithmetic.
 
 A sample does not depend on the rest of its batch, to rounding; `docs/reliability.md`
 says for which batch sizes also to the bit.
@@ -22,6 +22,7 @@ import itertools
 import numpy as np
 
 from nanodiff import check
+from nanodiff.attention import Attention
 from nanodiff.engine import turn
 from nanodiff.layers import Conv2d, Downsample, GroupNorm, Layer, Linear, SiLU, Upsample
 
@@ -54,7 +55,7 @@ class Embedding(Layer):
 
     def __init__(self, features, context_features, *, rng):
         features = check.even("features", features)
-        context_features = check.integer("context_features", context_features, 0)
+        context_features = check.width("context_features", context_features, 0)
         self.time1 = Linear(features, features, rng=rng)
         self.act1 = SiLU()
         self.time2 = Linear(features, features, rng=rng)
@@ -91,10 +92,10 @@ class ResBlock(Layer):
 
     def __init__(self, c_in, c_out, features, groups, *, rng):
         c_in, features = (
-            check.integer("c_in", c_in, 1),
+            check.width("c_in", c_in),
             check.even("features", features),
         )
-        c_out = check.integer("c_out", c_out, 1)
+        c_out = check.width("c_out", c_out)
         self.norm1 = GroupNorm(c_in, groups, silu=True)
         self.conv1 = Conv2d(c_in, c_out, rng=rng)
         self.modulate = Linear(features, 2 * c_out, rng=rng)
@@ -159,11 +160,13 @@ class UNet(Layer):
     the first start as the identity, so a trained network can be given more of them.
     self_condition: whether it can be shown its own last guess of x0 (Chen, Zhang,
     Hinton 2022, arXiv 2208.04202), by a convolution that starts at zero, so a trained
-    network can be given that, too. The last convolution starts at zero, so a new
-    network says 0 and its first loss is the mean square of its target: mean(eps^2),
-    mean(x0^2), or for v about alpha_bar + (1 - alpha_bar) mean(x0^2). Raises ValueError
-    if one of them is no integer above 0 (context_features may be 0), features is odd,
-    or groups does not divide all channels.
+    network can be given that, too. attention: heads of self-attention at the coarsest
+    level, before the middle blocks, 0 for none; it starts as the identity. The last
+    convolution starts at zero, so a new network says 0 and its first loss is the mean
+    square of its target: mean(eps^2), mean(x0^2), or for v about alpha_bar +
+    (1 - alpha_bar) mean(x0^2). Raises ValueError if one of them is no integer above 0
+    (context_features and attention may be 0), features is odd, groups does not divide
+    all channels, or attention does not divide those of the coarsest level.
 
     >>> unet = UNet(context_features=10, rng=np.random.default_rng(0))
     >>> sum(w.size for w in unet.named_params().values())
@@ -172,23 +175,22 @@ class UNet(Layer):
 
     def __init__(
         self, image_channels=1, context_features=0, channels=(32, 64, 64), features=128,
-        groups=8, middle=1, self_condition=False, *, rng,
+        groups=8, middle=1, self_condition=False, attention=0, *, rng,
     ):  # fmt: skip
-        image_channels = check.integer("image_channels", image_channels, 1)
-        context_features = check.integer("context_features", context_features, 0)
-        channels = check.integers("channels", channels, 1).tolist()
-        features, groups = (
-            check.even("features", features),
-            check.integer("groups", groups, 1),
-        )
-        middle = check.integer("middle", middle, 1)
-        self_condition = check.flag("self_condition", self_condition)
+        channels = check.integers("channels", channels, 1, check.WIDEST).tolist()
         self.config = {
-            "image_channels": image_channels, "context_features": context_features,
-            "channels": channels, "features": features, "groups": groups,
-            "middle": middle, "self_condition": self_condition,
-        }  # fmt: skip
-        self.self_condition, sizes = self_condition, (features, groups)
+            "image_channels": check.width("image_channels", image_channels),
+            "context_features": check.width("context_features", context_features, 0),
+            "channels": channels,
+            "features": check.even("features", features),
+            "groups": check.integer("groups", groups, 1),
+            "middle": check.integer("middle", middle, 1),
+            "self_condition": check.flag("self_condition", self_condition),
+            "attention": check.integer("attention", attention, 0),
+        }
+        if attention:
+            check.divisor("attention", attention, channels[-1])
+        self.self_condition, sizes = self.config["self_condition"], (features, groups)
         self.embed = Embedding(features, context_features, rng=rng)
         self.conv_in = Conv2d(image_channels, channels[0], rng=rng)
         if self_condition:
@@ -197,6 +199,8 @@ class UNet(Layer):
         levels = list(itertools.pairwise(channels))
         self.downs = [Down(c, wider, *sizes, rng=rng) for c, wider in levels]
         c = channels[-1]
+        if attention:
+            self.attention = Attention(c, attention, groups, rng=rng)
         self.middle = [ResBlock(c, c, *sizes, rng=rng) for _ in range(middle)]
         for block in self.middle[1:]:
             block.conv2.w[...] = 0  # the block is the identity
@@ -227,6 +231,8 @@ class UNet(Layer):
         for block in self.downs:
             skips.append(h)
             h = block(h, emb)
+        if hasattr(self, "attention"):
+            h = self.attention(h)
         for block in self.middle:
             h = block(h, emb)
         for block in self.ups:
@@ -246,6 +252,8 @@ class UNet(Layer):
         for block in reversed(self.middle):
             dh, de = block.backward(dh)
             demb = demb + de
+        if hasattr(self, "attention"):
+            dh = self.attention.backward(dh)
         for block in reversed(self.downs):
             dh, de = block.backward(dh, dskips.pop())
             demb = demb + de
@@ -275,16 +283,10 @@ class UNet(Layer):
         if context is not None:
             size = self.config["context_features"]
             if not size:
-                raise ValueError(
-                    f"context has shape {np.shape(context)}, expected None: "
-                    f"context_features is 0"
-                )
+                check.refuse("context", context, "None: context_features is 0")
             context = check.context("context", context, N, size).astype(dtype)
         if x0_hat is not None and not self.self_condition:
-            raise ValueError(
-                f"x0_hat has shape {np.shape(x0_hat)}, expected None without "
-                f"self_condition"
-            )
+            check.refuse("x0_hat", x0_hat, "None without self_condition")
         if x0_hat is not None:
             check.array("x0_hat", x0_hat, xt.shape, dtype)
         return t, context

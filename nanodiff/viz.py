@@ -47,10 +47,8 @@ def sheet(images, columns, scale=2):
     (120, 180)
     """
     images = check.finite("images", check.array("images", images, ("n", "C", "H", "W")))
-    columns, scale = (
-        check.integer("columns", columns, 1),
-        check.integer("scale", scale, 1),
-    )
+    columns = check.integer("columns", columns, 1)
+    scale = check.integer("scale", scale, 1, 100)
     n, C, H, W = images.shape
     if C not in (1, 3) or n % columns:
         raise ValueError(
@@ -68,8 +66,7 @@ def sheet(images, columns, scale=2):
 def save_sheet(path, images, columns, scale=2):
     """Write a sheet of images as a PNG."""
     _check_picture(path)
-    picture = Image.fromarray(sheet(images, columns, scale))
-    _write(path, picture.save)
+    _write(path, Image.fromarray(sheet(images, columns, scale)).save)
 
 
 def save_film(path, frames, columns, scale=1, hold=2.0):
@@ -86,12 +83,8 @@ def save_film(path, frames, columns, scale=1, hold=2.0):
     pictures = [Image.fromarray(pixels).quantize(64) for pixels in sheets]
     each = 4000 // len(pictures)  # milliseconds
     durations = [each] * (len(pictures) - 1) + [int(1000 * hold)]
-    _write(
-        path,
-        lambda part: pictures[0].save(
-            part, save_all=True, append_images=pictures[1:], duration=durations, loop=0
-        ),
-    )
+    _write(path, pictures[0].save, save_all=True, append_images=pictures[1:],
+           duration=durations, loop=0)  # fmt: skip
 
 
 class _Shown(Figure):
@@ -112,24 +105,21 @@ def show(images, columns=None, scale=3, titles=None):
     (36, 72)
     """
     images = check.array("images", images, ("n", "C", "H", "W"))
-    n, scale = len(images), check.number("scale", scale, above=0)
+    n, scale = len(images), check.number("scale", scale, 0.01, 100)
     if columns is None:
         columns = min(c for c in range(1, n + 1) if n % c == 0 and c * c >= n)
     picture = sheet(images, columns, scale=1)
     rows = n // columns
-    if titles is not None:
-        titles = [
-            check.text("titles", title) for title in _some("titles", titles, rows)
-        ]
+    titles = [] if titles is None else _some("titles", titles, rows)
+    titles = [check.instance("titles", title, str) for title in titles]
     high, wide = np.array(picture.shape[:2]) * scale / 100
     figure = _Shown(figsize=(wide + 0.8 * bool(titles), high), layout="constrained")
     axes = figure.subplots()
     axes.imshow(picture, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
-    axes.set(xticks=[], yticks=[])
-    if titles:
-        at = (np.arange(rows) + 0.5) * picture.shape[0] / rows
-        axes.set_yticks(at, titles)
-        axes.tick_params(length=0)
+    at = (np.arange(len(titles)) + 0.5) * picture.shape[0] / rows
+    axes.set_yticks(at, titles)
+    axes.set(xticks=[])
+    axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     return figure
 
@@ -179,14 +169,13 @@ def schedules(named):
 def save_loss(path, losses, held_out=()):
     """Write `loss` as a PNG."""
     _check_picture(path)
-    figure = loss(losses, held_out)
-    _write(path, lambda part: figure.savefig(part, dpi=120))
+    _write(path, loss(losses, held_out).savefig, dpi=120)
 
 
-def _write(path, save):
+def _write(path, save, **options):
     content = io.BytesIO()  # Pillow does not notice that a disk takes half of a file
     content.name = str(path)  # which tells Pillow the format
-    save(content)
+    save(content, **options)
     files.write(path, content.getbuffer())
 
 
@@ -205,14 +194,14 @@ def save_points(path, sets):
             axes.scatter(*points.T, s=1, alpha=0.4, color="tab:blue")
             axes.set(title=f"{name}: {kind}", xlim=(-1.7, 1.7), ylim=(-1.7, 1.7))
             axes.set_aspect("equal")
-    _write(path, lambda part: figure.savefig(part, dpi=110))
+    _write(path, figure.savefig, dpi=110)
 
 
 def save_fields(path, learned, exact, times):
     """Write a PNG of two models' directions -eps_hat in the plane, a column a time."""
     _check_picture(path)
-    check.function("learned", learned)
-    check.function("exact", exact)
+    check.function("learned", learned, takes=2)
+    check.function("exact", exact, takes=2)
     times = check.integers("times", times, 1).tolist()
     figure = Figure(figsize=(2.6 * len(times), 5.4), layout="constrained")
     grid = figure.subplots(2, len(times), squeeze=False, sharex=True, sharey=True)
@@ -224,14 +213,14 @@ def save_fields(path, learned, exact, times):
             axes.quiver(*at.T, *-away.T, np.hypot(*away.T), cmap="viridis", scale=40)
             axes.set(title=f"{name}, t = {t}")
             axes.set_aspect("equal")
-    _write(path, lambda part: figure.savefig(part, dpi=110))
+    _write(path, figure.savefig, dpi=110)
 
 
 def save_orders(path, curves, xlabel, ylabel):
     """Write a log-log PNG: curves is {label: (x, y)}, each with its fitted slope."""
     _check_curves(path, curves)
-    check.text("xlabel", xlabel)
-    check.text("ylabel", ylabel)
+    check.instance("xlabel", xlabel, str)
+    check.instance("ylabel", ylabel, str)
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.subplots()
     for label, (x, y) in curves.items():
@@ -240,7 +229,7 @@ def save_orders(path, curves, xlabel, ylabel):
     axes.set(xlabel=xlabel, ylabel=ylabel)
     axes.grid(alpha=0.3)
     axes.legend()
-    _write(path, lambda part: figure.savefig(part, dpi=110))
+    _write(path, figure.savefig, dpi=110)
 
 
 def save_quality(path, curves, floor, n):
@@ -258,7 +247,7 @@ def save_quality(path, curves, floor, n):
     axes.set(xlabel=f"seconds for {n} digits", ylabel="Frechet distance to real digits")
     axes.grid(alpha=0.3)
     axes.legend(fontsize="small")
-    _write(path, lambda part: figure.savefig(part, dpi=110))
+    _write(path, figure.savefig, dpi=110)
 
 
 def save_grid(path, rows, columns):
@@ -278,7 +267,7 @@ def save_grid(path, rows, columns):
             axes.imshow(sheet(images, columns, scale=1), cmap="gray", vmin=0, vmax=255)
             axes.set(xticks=[], yticks=[])
             axes.set_title(title, fontsize=7)
-    _write(path, lambda part: figure.savefig(part, dpi=150))
+    _write(path, figure.savefig, dpi=150)
 
 
 def _some(name, values, n=None):

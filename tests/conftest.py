@@ -8,7 +8,10 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 
-COMPILED = ["test_fast", "test_gradcheck", "test_layers", "test_trained", "test_unet"]
+COMPILED = [
+    "test_export", "test_fast", "test_gradcheck", "test_layers", "test_trained",
+    "test_unet",
+]  # fmt: skip
 
 COMMON = settings(
     deadline=None,  # the first call may compile

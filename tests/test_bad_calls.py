@@ -7,32 +7,40 @@ caller can read: one of `READABLE`, with the name of that argument in its messag
 """
 
 # ruff: noqa: E501
+import contextlib
 import importlib
 import inspect
+import io
+import os
 import re
 import struct
 import types
 import warnings
+import zlib
+from decimal import Decimal
+from fractions import Fraction
+from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
 import nanodiff
-from nanodiff import evaluate, layers, schedule
+from nanodiff import checkpoint, evaluate, export, layers, schedule, trained
 from nanodiff.optim import EMA, Adam
 from nanodiff.parallel import ALONE
+from nanodiff.run import Run
 from nanodiff.train import Recipe
 from nanodiff.unet import UNet
 
 READABLE = (ValueError, TypeError, FileNotFoundError, ImportError)
-# Left out. `check` is the checkers themselves. `layers` has checked what is computed in
-# `plain`, `engine` and `fast`; `progress` is tqdm's. The last four read and write files:
-# tests/test_files.py, test_fuzz.py and test_faults.py.
-INSIDE = ("check", "plain", "engine", "fast", "progress",
-          "files", "checkpoint", "trained", "run")  # fmt: skip
+# Left out. `check` is the checkers themselves, whose tests are in tests/test_check.py.
+# `plain` and `fast` compute what `layers` has checked, 70 times in a forward pass.
+INSIDE = "check", "plain", "fast"
+EXTRAS = {"export": ("torch", "onnx")}  # left out, too, where these are not installed
 MODULES = [name for _, names in nanodiff.READING_ORDER for name in names
-           if name not in INSIDE]  # fmt: skip
+           if name not in INSIDE and all(map(find_spec, EXTRAS.get(name, ())))]  # fmt: skip
 
 
 def rng():
@@ -49,6 +57,44 @@ def unet(**settings):
 
 def says(xt, t, context=None, x0_hat=None):
     return 0.1 * xt
+
+
+SMALL = {"channels": [4, 4], "features": 4, "groups": 2, "context_features": 3}
+
+
+def a_run(steps=2):
+    return Run(Recipe(steps, 2, warmup=0), 25, seed=0, shape=(1, 8, 8), **SMALL)
+
+
+def parts():
+    """What a checkpoint is made of."""
+    layer = linear_layer()
+    params = layer.named_params()
+    return {"model": layer, "optimizer": Adam(params), "ema": EMA(params), "rng": rng()}
+
+
+def saved(path="run.npz"):
+    """The path of a checkpoint of a run."""
+    a_run().save(path)
+    return path
+
+
+def loaded():
+    """What `checkpoint.load` returns of `parts`."""
+    checkpoint.save("parts.npz", step=1, config={}, **parts())
+    return checkpoint.load("parts.npz")
+
+
+OF_PARTS = {
+    name: lambda name=name: parts()[name]
+    for name in ("model", "optimizer", "ema", "rng")
+}
+
+
+def stored(path="weights.npz"):
+    """The path of a file of weights."""
+    trained.write(path, {"w": floats(3, 2)}, {"a": 1})
+    return path
 
 
 def drawer():
@@ -98,28 +144,42 @@ GOOD = {  # by the parameter's name, then what is special of a function or a cla
     "b2": lambda: 0.99, "tiny": lambda: 1e-8, "momentum": lambda: 0.9, "lr": lambda: 0.1,
     "G": lambda: floats(3, 4), "decay": lambda: 0.9, "step": lambda: 1, "peak": lambda: 1.0,
     "warmup": lambda: 0, "max_norm": lambda: 1.0, "drop": lambda: 0.1,
-    "focus": lambda: (0.5, 1, 9), "optimizer": lambda: "adam",
+    "focus": lambda: (0.5, 1, 9), "order": lambda: 1, "optimizer": lambda: "adam",
     "recipe": lambda: Recipe(steps=2, batch=2, warmup=0),
     "judge": lambda: evaluate.Judge(rng=rng()), "dlogits": lambda: floats(2, 10),
     "make": lambda: lambda *arrays: arrays[0], "arrays": lambda: (floats(4), floats(4)),
     "asked": lambda: LABELS, "read": lambda: LABELS, "others": lambda: LABELS,
     "training": lambda: (floats(4, 1, 28, 28), LABELS), "seed": lambda: 0,
+    "message": lambda: "damaged", "stream": lambda: io.BytesIO(b"abc"), "settings": lambda: {"lr": 0.1},
+    "about": lambda: a_run()._config(), "content": lambda: b"abc",
+    "growth": lambda: 2, "loop": lambda: [1, 2], "desc": lambda: "adding", "total": lambda: 2,
+    "leave": lambda: False, "survives_fork": lambda: True, "func": lambda: says, "ema": lambda: EMA(parameters_of_a_layer()),
+    "config": lambda: {"a": 1}, "schedule_parameters": lambda: {}, "names": lambda: ["a", "b"],
+    "every": lambda: 2, "draw": lambda: lambda run: None, "options": lambda: {"features": 4, "channels": [4, 4]},
+    "signal": lambda: 2, "kind": lambda: "x",
     "source": lambda: np.full((4, 8, 8), 99, np.uint8), "image": lambda: Image.new("L", (9, 8)),
     "sampler": lambda: "ddim", "shape": lambda: (1, 8, 8), "titles": lambda: ["a", "b"],
+    "half": lambda: True, "twin": lambda: export.to_torch(unet()),
     "held_out": lambda: [(1, 2.0)], "named": lambda: {"linear": LINEAR},
     "comm": lambda: types.SimpleNamespace(rank=0, size=1, Dup=lambda: None),
     "team": lambda: ALONE, "loss": lambda: 0.5, "weight": lambda: 1.0, "number": lambda: 1,
+    "heads": lambda: 2, "attention": lambda: 2, "gamma": lambda: 5.0, "min_snr": lambda: 5.0,
+    "q": lambda: floats(2, 4, 3), "k": lambda: floats(2, 4, 3), "v": lambda: floats(2, 4, 3),
+    "A": lambda: floats(2, 3, 3),
 }  # fmt: skip
 SPECIAL = {  # where a name means something else
+    "engine.Turn": {"start": lambda: lambda: None},
     "schedule.at": {"images": lambda: floats(2, 3), "name": lambda: "t"},
     "schedule.times": {"images": lambda: floats(2, 3)},
     "schedule.named": {"parameters": lambda: {}},
     "prediction.begin": {"predicts": lambda: "eps"},
+    "prediction.min_snr": {"images": lambda: floats(2, 3)},
     "ddim.step": {"t": lambda: 9}, "ddim.falling": {"steps": lambda: 4},
     "ddim.timesteps": {"steps": lambda: 4}, "ddim.invert": {"predicts": lambda: "x0"},
     "self_conditioning.WithFirstGuess": {"network": lambda: unet(self_condition=True)},
     "self_conditioning.WithFirstGuess.forward": {"xt": lambda: floats(2, 1, 8, 8)},
     "self_conditioning.WithFirstGuess.backward": {"dy": lambda: floats(2, 1, 8, 8)},
+    "exact.carried": {"means": lambda: [0.0, 1.0], "x": lambda: floats(4), "t": lambda: 9},
     "exact.points": {"x0": lambda: floats(4, 3)}, "exact.mixture.model": {"xt": lambda: floats(2, 1)},
     "likelihood.terms": {"x0": lambda: floats(4, 3)}, "layers.Layer.load": {"params": lambda: linear_layer().named_params()},
     "likelihood.bits_per_dimension": {"x0": lambda: floats(4, 3)},
@@ -127,7 +187,8 @@ SPECIAL = {  # where a name means something else
     "layers.Layer.__call__": {"inputs": lambda: (floats(4, 3),)},
     "layers.Layer.add_param": {"name": lambda: "extra"},
     "layers.Linear.forward": {"x": lambda: floats(4, 3)}, "layers.Linear.backward": {"dy": lambda: floats(4, 2)},
-    "layers.GroupNorm": {"channels": lambda: 4},
+    "layers.GroupNorm": {"channels": lambda: 4}, "attention.Attention": {"channels": lambda: 4},
+    "attention.attend_backward": {"dy": lambda: floats(2, 4, 3)},
     "unet.time_features": {"dtype": lambda: np.float32},
     "unet.Embedding.forward": {"context": lambda: floats(2, 3)},
     "unet.Down.backward": {"dy": lambda: floats(2, 4, 4, 4), "dskip": lambda: floats(2, 4, 8, 8)},
@@ -154,7 +215,26 @@ SPECIAL = {  # where a name means something else
     "streams.Streams": {"images": lambda: np.arange(2)},
     "streams.Streams.standard_normal": {"shape": lambda: (2, 3)},
     "parallel.Team.rows": {"name": lambda: "n"}, "parallel.Team.gather": {"rows": lambda: IMAGES},
+    "export.to_torch": {"found": unet},
+    "export.to_onnx": {"found": unet, "path": lambda: "made.onnx"},
     "viz.save_fields": {"times": lambda: [9, 4]},
+    "files.read_npz": {"path": stored}, "files.read_arrays": {"path": stored},
+    "files.exactly": {"size": lambda: 3}, "files.plain": {"name": lambda: "settings"},
+    "files.write_npz": {"arrays": lambda: {"w": floats(3, 2)}},
+    "checkpoint.save": OF_PARTS, "checkpoint.load": {"path": saved},
+    "checkpoint.restore": {**OF_PARTS, "found": loaded},
+    "trained.Eps": {"network": unet}, "trained.Eps.forward": {"xt": lambda: floats(2, 1, 8, 8), "x0_hat": lambda: ()},
+    "trained.Eps.backward": {"d_eps": lambda: floats(2, 1, 8, 8)}, "trained.Pretrained": {"network": unet},
+    "trained.pretrained": {"name": saved, "network": lambda: UNet}, "trained.read": {"path": stored},
+    "trained.build": {"params": lambda: a_run().ema.average, "network": lambda: UNet},
+    "trained.described": {"classes": lambda: ["a", "b"]}, "trained.settings": {"network": lambda: UNet}, "trained.a_class": {"network": lambda: UNet},
+    "trained.fit": {"network": lambda: UNet, "options": lambda: SMALL, "params": lambda: unet().named_params()},
+    "run.Run": {"schedule": lambda: "linear", "classes": lambda: ["a", "b"], "network": lambda: UNet, "options": lambda: SMALL},
+    "run.Run.of_pictures": {"steps": lambda: 2, "options": lambda: {"channels": [8, 8], "features": 4}},
+    "run.Run.beginning_with": {"found": lambda: a_run().trained(), "more": lambda: {}},
+    "run.Run.resume": {"path": saved, "network": lambda: UNet, "expected": lambda: {}},
+    "run.Run.learn": {"context": lambda: floats(4, 3), "path": lambda: "learned.npz"},
+    "progress.progress": {"more": lambda: {"miniters": 1}},
     "evaluate.look": {"images": lambda: floats(4, 1, 28, 28)},
     "evaluate.Judge.features": {"x": lambda: floats(2, 1, 28, 28)},
     "evaluate.Judge.forward": {"x": lambda: floats(2, 1, 28, 28)},
@@ -167,7 +247,11 @@ SPECIAL = {  # where a name means something else
 ALIAS = {  # what a parameter is called in messages, where not by its name
     ("self_conditioning.WithFirstGuess.backward", "dy"): "d_eps",
     ("schedule.named", "name"): "schedule", ("layers.Layer.__call__", "inputs"): "x",
-    ("pictures.pictures", "source"): "source|images", ("schedule.at", "first"): "t|first", ("schedule.at", "images"): "t|images",
+    ("pictures.pictures", "source"): "source|images|labels", ("schedule.at", "first"): "t|first", ("schedule.at", "images"): "t|images",
+    ("trained.fit", "options"): "options|context_features",
+    # not asked in each step of a sampler, whose `begin` has asked: Python's own words
+    ("prediction.ask", "model"): "model|positional",
+    ("run.Run", "schedule_parameters"): "schedule", ("files.exactly", "size"): "size|bytes", ("run.Run.learn", "images"): "images|xt",
     ("gradcheck.gradcheck", "inputs"): "x|inputs", ("train.train", "images"): "xt|images",
 }  # fmt: skip
 
@@ -176,17 +260,42 @@ def linear_layer():
     return layers.Linear(3, 2, rng=rng())
 
 
+def parameters_of_a_layer():
+    return linear_layer().named_params()
+
+
 WRONG = [
     None, "wrong", "", -1, 0, 0.5, 2.5, np.nan, np.inf, -np.inf, True, np.True_, 10**400,
     7, [], [1, 2], ["a"], [[1.0], [2.0, 3.0]], {}, {"a": 1}, object(), b"wrong",
     np.random.RandomState(0), np.ones((2, 3), int), np.array(np.nan), np.zeros(0),
     np.zeros((1, 1, 1, 1, 1)), np.zeros((2, 3), np.float16), 1j,
 ]  # fmt: skip
+ODD = [  # each is tried on every third parameter; on all where NANODIFF_FUZZ is 10,000
+    # arrays without axes, of other kinds, empty, in another order of bytes
+    np.array(3), np.array("x"), np.array(None), np.array([None, 1]), np.zeros((2, 0)),
+    np.zeros(2, [("a", "f4")]), np.ma.masked_array([1.0, 2.0], [True, False]), np.ma.masked,
+    np.zeros(2, complex), np.zeros((2, 3), bool), np.zeros((2, 3), "U1"), np.zeros((0, 3)),
+    np.array([Decimal(1)]), np.zeros((2, 3), ">f4"), np.zeros((2, 3), np.longdouble),
+    # times, and numbers that are too large, too small or of other classes
+    np.datetime64("2020-01-01"), np.timedelta64(3, "s"), np.array(["2020"], "M8[Y]"),
+    np.array([1, 2], "m8[s]"), 2**31, 2**63, -(2**63) - 1, -(10**400), 10**5000, 1e308, -1e308, 5e-324,
+    -0.0, 1 + 0j, np.longdouble(3), Fraction(1, 2), Decimal("0.5"), Decimal("nan"),
+    # lists and their like
+    range(3), range(0), (), (1,), [None], [[]], [[1, 2], [3]], [[[1.0], [2.0, 3.0]]], [np.nan, 1.0], [1e308, 1e308],
+    [2**63, 1], [10**400], [-1, -2], ["1", "2"], [True, False], [1j], {1, 2}, frozenset(),
+    bytearray(b"12"), memoryview(b"12"), {"w": None}, {"a": object()}, {1: 2}, {"a": []},
+    # paths, texts, functions, modules
+    Path("folder"), "folder", "nowhere/file", "\0", "a\nb", "None", "é" * 300, int, np.float64, lambda: None,
+    print, np, ..., NotImplemented, slice(1),
+]  # fmt: skip
 
 
-def wrong(good):
+def wrong(good, place=""):
     """What to put in place of a good value."""
+    every = 1 if int(os.environ.get("NANODIFF_FUZZ", "0")) >= 10_000 else 3
     yield from WRONG
+    yield from ODD[zlib.crc32(place.encode()) % every :: every]
+    yield (i for i in range(3))
     if isinstance(good, np.ndarray) and good.ndim:
         yield from (good[..., None], good[0], good[:1], good[:0], good[..., :1])
         yield from (
@@ -212,7 +321,7 @@ def doors():
 DOORS = {
     name: (owner, value)
     for name, owner, value in doors()
-    if callable(value) or isinstance(value, classmethod)
+    if inspect.isclass(value) or inspect.isroutine(value)
 }
 
 
@@ -275,27 +384,38 @@ def call(function, args, kwargs):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         found = function(*args, **kwargs)
+        if isinstance(found, contextlib.AbstractContextManager):
+            with found:
+                return found
         return list(found) if isinstance(found, types.GeneratorType) else found
 
 
 @pytest.fixture
 def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "idx").mkdir()
+    (tmp_path / "idx").mkdir(), (tmp_path / "folder").mkdir()
     for name, sizes in (("images-idx3", (2, 28, 28)), ("labels-idx1", (2,))):
         head = struct.pack(f">{1 + len(sizes)}I", 0x0800 + len(sizes), *sizes)
         body = bytes(int(np.prod(sizes)))
         (tmp_path / "idx" / f"t10k-{name}-ubyte").write_bytes(head + body)
 
 
+def said(value):
+    """An integer of 5,000 digits has no repr."""
+    return "10**5000" if isinstance(value, int) and value > 10**4000 else repr(value)
+
+
+MANY = np.ndarray | list | tuple | range | bytearray | memoryview
+
+
 def complaints(door, parameter, make):
     """What is wrong about the errors of calls in which one argument is wrong."""
-    for value in wrong(good_value(door, parameter)):
+    for value in wrong(good_value(door, parameter), door + parameter):
         function = make()
         args, kwargs = arguments(door, function, **{parameter: value})
-        shown = f"{door}({parameter}={value!r:.60})"
+        shown = f"{door}({parameter}={said(value):.60})"
         names = [ALIAS.get((door, parameter), parameter)]
-        if isinstance(value, np.ndarray | list) or value == 7:
+        if isinstance(value, MANY) or value == 7:
             names += parameters(function)  # of two that do not fit either is named
         try:
             call(function, args, kwargs)

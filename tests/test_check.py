@@ -8,8 +8,20 @@ import pytest
 from nanodiff import check
 
 REAL = [1, 0.5, np.float16(0.5), np.float32(0.5), np.int8(1), np.array(0.5)]
-NO_NUMBER = [None, "1", True, np.True_, np.nan, np.inf, 10**400, 1j, [1.0], np.ones(2)]
-NO_INTEGER = [None, "1", True, np.True_, 1.0, np.float32(1), np.nan, [1], 10**400]
+THREE = np.timedelta64(3)  # of NumPy's integers
+NO_NUMBER = [None, "1", True, np.True_, np.nan, np.inf, 10**400, 1j, [1.0], THREE]
+NO_INTEGER = [
+    None,
+    "1",
+    True,
+    1.0,
+    np.float32(1),
+    np.nan,
+    [1],
+    10**400,
+    2**24 + 1,
+    THREE,
+]
 
 
 def refused(name, make, *args, **kwargs):
@@ -38,7 +50,8 @@ def test_limits_are_allowed_and_beyond_them_is_refused():
     assert check.clip(None) is None and check.clip(2) == 2
     with pytest.raises(ValueError, match="clip is -1, expected above 0"):
         check.clip(-1)
-    assert check.share("b1", 0) == 0 and refused("b1", check.share, 1)
+    assert check.number("b1", 0, 0, below=1) == 0
+    refused("b1", check.number, 1, 0, below=1)
 
 
 @pytest.mark.parametrize("value", NO_INTEGER, ids=str)
@@ -52,7 +65,10 @@ def test_integers_are_no_floats_and_no_bools(value):
 def test_integers_keep_within_their_limits():
     for value in (0, 10, 10**30):
         refused("n", check.integer, value, 1, 9)
-    assert check.even("size", 4) == 4
+    assert check.width("n_in", 2**16) == 2**16 and refused("n_in", check.width, 2**17)
+    assert check.even("size", 4) == 4 and check.divisor("groups", np.int8(4), 8) == 4
+    for value in (0, 3, 16, -4, 4.0):
+        refused("groups", check.divisor, value, 8)
     for value in (0, 3):
         refused("size", check.even, value)
 
@@ -82,6 +98,8 @@ def test_arrays_are_of_floats_of_the_shape_and_dtype_wanted():
     for shape in ((3,), ("N", 2), (2, ...), ("N", "C", ...)):
         refused("x", check.array, np.ones(4), shape)
     refused("x", check.array, np.ones((0, 2)), ("N", 2))
+    refused("x", check.array, np.ma.masked_array([1.0, 2.0], [True, False]))
+    refused("x", check.array, np.array([1, 2], "m8[s]"))
     refused("x", check.array, np.ones(2), ("N",), np.float32)
     refused("x", check.array, np.ones(2, np.float16), ("N",), np.dtype(np.float32))
 
@@ -140,7 +158,14 @@ def test_dicts_dtypes_functions_paths_and_the_rest():
     refused("model", check.function, 3)
     refused("path", check.path, "")
     refused("path", check.path, 3)
-    refused("xlabel", check.text, 3)
+    refused("path", check.path, "\0")
+    refused("path", check.path, "x" * 300)
+    assert check.path("path", "nowhere/file") == "nowhere/file"
+    check.function("model", lambda xt, t, context=None: xt, takes=2)
+    refused("model", check.function, lambda xt: xt, takes=2)
+    refused("model", check.function, float, takes=2)
+    refused("xlabel", check.instance, 3, str)
+    assert check.instance("about", {}, dict) == {}
     refused("x0", check.at_least_two, np.ones(1))
     refused("losses", check.series, [np.nan])
     for value in (None, type("Made", (), {"T": 1})()):

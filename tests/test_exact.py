@@ -5,9 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nanodiff import ddim, ddpm, exact
-from nanodiff.schedule import Schedule, linear
-from tests.strategies import falling_times, quiet, schedules, seeds
+from nanodiff import ddim, ddpm, exact, flow
+from nanodiff.prediction import KINDS
+from nanodiff.schedule import Schedule, linear, straight, zero_terminal
+from tests.strategies import falling_times, quiet, schedules, seeds, terminal
 
 spreads = st.floats(0.05, 2)
 COURSE = quiet(Schedule, np.linspace(1e-4, 0.02, 500))
@@ -81,6 +82,57 @@ def test_the_exact_prediction_is_the_conditional_mean_of_the_noise(
     expected = np.sum(posterior * (xt.item() - a * x0) / b) / np.sum(posterior)
     found = exact.mixture(schedule, means, stds, weights)(xt, t)
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+    expected = np.sum(posterior * x0) / np.sum(posterior)
+    found = exact.mixture(schedule, means, stds, weights, "x0")(xt, t)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+
+
+@given(st.one_of(schedules, terminal), st.data(), st.floats(-2, 2), spreads, seeds)
+def test_exact_predictors_of_every_kind_say_the_same(schedule, data, mean, std, seed):
+    t = data.draw(st.integers(1, schedule.T))
+    xt = np.random.default_rng(seed).standard_normal((3, 2))
+    a, b = np.sqrt([schedule.alpha_bar[t], 1 - schedule.alpha_bar[t]])
+    makes = (
+        lambda kind: exact.gaussian(schedule, mean, std, kind),
+        lambda kind: exact.mixture(
+            schedule, [[mean, 0.0], [0.0, 1.0]], std, None, kind
+        ),
+        lambda kind: exact.points(schedule, np.array([[mean, 0.0], [0.0, 1.0]]), kind),
+    )
+    for make in makes:
+        said = {kind: make(kind)(xt, t) for kind in KINDS}
+        x0, eps = said["x0"], said["eps"]
+        np.testing.assert_allclose(a * x0 + b * eps, xt, rtol=1e-9, atol=1e-9)
+        np.testing.assert_allclose(said["v"], a * eps - b * x0, rtol=1e-9, atol=1e-9)
+        np.testing.assert_allclose(said["flow"], eps - x0, rtol=1e-9, atol=1e-9)
+
+
+@given(st.one_of(schedules, terminal), st.data(), st.floats(-2, 2), spreads)
+def test_a_gaussian_is_carried_by_its_deviations(schedule, data, mean, std):
+    t = data.draw(st.integers(1, schedule.T))
+    s = data.draw(st.integers(0, t))
+    ab, k = schedule.alpha_bar, np.array([-2.0, 0.0, 0.7])
+    x, expected = (np.sqrt(ab[time]) * mean
+                   + k * np.sqrt(ab[time] * std**2 + 1 - ab[time])
+                   for time in (t, s))  # fmt: skip
+    found = exact.carried(schedule, [mean, mean], [std, std], x, t, s)
+    np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-9)
+    back = exact.carried(schedule, [mean], [std], found, s, t)
+    np.testing.assert_allclose(back, x, rtol=1e-9, atol=1e-9)
+
+
+@given(st.integers(2, 998), st.floats(-2, 2), st.floats(0.3, 1))
+def test_the_exact_velocity_of_a_mixture_is_that_of_what_it_carries(t, mean, std):
+    # over two steps of 1/1000: the error of a difference is below 1e-4
+    schedule, x = zero_terminal(straight(1000)), np.array([-1.2, 0.1, 0.8])
+    means, stds = np.array([mean, 1.0]), np.array([std, 0.5])
+    tau, scale = flow.coordinates(schedule)
+    before, after = (
+        exact.carried(schedule, means, stds, x, t, s) / scale[s] for s in (t - 1, t + 1)
+    )
+    model = exact.mixture(schedule, means[:, None], stds, predicts="flow")
+    slope = (after - before) / (tau[t + 1] - tau[t - 1])
+    np.testing.assert_allclose(model(x[:, None], t)[:, 0], slope, atol=2e-4)
 
 
 @given(schedules, st.data(), seeds)
@@ -201,12 +253,16 @@ def test_bad_input_is_named():
     schedule = linear(50)
     with pytest.raises(ValueError, match="variance is 'best', expected one of"):
         exact.ddpm_moments(schedule, 0.0, 1.0, "best")
-    with pytest.raises(ValueError, match="std is -1, expected at least 0"):
+    with pytest.raises(ValueError, match=r"std is -1, expected 0..1e\+100"):
         exact.gaussian(schedule, 0.0, -1)
     with pytest.raises(ValueError, match="weights is .*, expected 2 values above 0"):
         exact.mixture(schedule, np.zeros((2, 1)), 1.0, [1.0, 0.0])
     with pytest.raises(ValueError, match="stds is .*, expected 2 values"):
         exact.mixture(schedule, np.zeros((2, 1)), [1.0, -0.5])
+    with pytest.raises(ValueError, match="predicts is 'score', expected one of"):
+        exact.points(schedule, np.zeros((2, 1)), "score")
+    with pytest.raises(ValueError, match="stds is .*, expected values above 0"):
+        exact.carried(schedule, [0.0, 1.0], [0.5, 0.0], [0.3], 50, 0)
     with pytest.raises(ValueError, match="t is 0, expected 1..50"):
         exact.points(schedule, np.zeros((2, 1)))(np.zeros((2, 1)), 0)
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nanodiff import data
+from nanodiff import checkpoint, data
 from tests.test_files import write_idx
 
 ROOT = Path(__file__).parent.parent
@@ -28,7 +28,8 @@ def python(*args, **environment):
 def test_train_resume_and_sample(tmp_path):
     script = ROOT / "examples/train_mnist.py"
     noise = ["--schedule", "cosine", "offset=0.02"]
-    train = [script, "--quick", "--self-condition", *noise, "--out", tmp_path]
+    more = ["--self-condition", "--attention", 2, "--min-snr", 5]
+    train = [script, "--quick", *more, *noise, "--out", tmp_path]
     result = python(*train)
     assert result.returncode == 0, result.stderr
     made = {path.name for path in tmp_path.iterdir()}
@@ -39,7 +40,7 @@ def test_train_resume_and_sample(tmp_path):
     result = python(*train, "--resume")  # nothing is left to do
     assert result.returncode == 0, result.stderr
     assert (tmp_path / "checkpoint.npz").read_bytes() == before
-    for sampler in ("ddim", "ddpm"):
+    for sampler in ("ddim", "ddpm", "dpm", "flow"):
         picture = tmp_path / f"{sampler}-digits.png"
         result = python(
             ROOT / "examples/sample.py", "--quick", "--sampler", sampler,
@@ -58,7 +59,9 @@ def test_train_resume_and_sample(tmp_path):
 @pytest.mark.parametrize("name, made, words", [
     ("toy_points", "fields.png points.png", "ring: loss"),
     ("convergence", "inversion.png orders.png", "DDIM: slope -0.9"),
-    ("convergence", "inversion.png orders.png", "Heun: slope -1.9"),
+    ("convergence", "inversion.png orders.png", "Heun: slope -2.0"),
+    ("convergence", "inversion.png orders.png", "DPM-Solver++(2M): slope -1.9"),
+    ("flow_paths", "paths.png", "one point: crookedness 0.0000"),
     ("check_a_sampler", "steps.png", "nothing is broken"),
     ("check_a_sampler", "steps.png", "joins      BROKEN"),
     ("train_judge", "trained_judge.npz", "of 2000 test digits"),
@@ -99,13 +102,46 @@ def test_digits_are_scored_and_mixed(tmp_path):
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_run_on_a_gpu_is_sampled_and_goes_on_in_numpy(tmp_path):
+    pytest.importorskip("torch", reason="torch is not installed")
+    run = ["--quick", "--out", tmp_path]
+    result = python(ROOT / "examples/train_on_gpu.py", *run)
+    assert result.returncode == 0, result.stderr
+    made = {path.name for path in tmp_path.iterdir()}
+    assert made == {"checkpoint.npz", "loss.png", "ddim.png"}
+    result = python(ROOT / "examples/train_on_gpu.py", *run)
+    assert result.returncode and "go on with --resume" in result.stderr
+    for script in ("train_mnist", "train_on_gpu"):
+        steps = len(checkpoint.load(tmp_path / "checkpoint.npz").config["losses"]) + 2
+        more = ["--resume", "--out", tmp_path, "--steps", steps]
+        result = python(ROOT / f"examples/{script}.py", *more)
+        assert result.returncode == 0, result.stderr
+        found = checkpoint.load(tmp_path / "checkpoint.npz")
+        assert found.step == steps
+    result = python(
+        ROOT / "examples/sample.py", "--quick", "--out", tmp_path / "a.png",
+        "--model", tmp_path / "checkpoint.npz",
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize("words", [[], ["--model", "sprites", "--half"]])
+def test_a_file_is_written_and_drawn_from(tmp_path, words):
+    for name in ("onnx", "onnxruntime"):
+        pytest.importorskip(name, reason=f"{name} is not installed")
+    script = ROOT / "examples/export_onnx.py"
+    result = python(script, "--quick", "--out", tmp_path, *words)
+    assert result.returncode == 0, result.stderr
+    assert {path.name for path in tmp_path.iterdir()} == {"network.onnx", "onnx.png"}
+
+
 def test_own_pictures_are_drawn_trained_resumed_and_sampled(tmp_path):
     shapes, out, path = tmp_path / "shapes", tmp_path / "out", tmp_path / "samples.png"
     result = python(ROOT / "examples/draw_shapes.py", "--n", 40, "--out", shapes)
     assert result.returncode == 0, result.stderr
     (shapes / "star" / "broken.png").write_bytes(b"")
     train = [ROOT / "examples/train_pictures.py", shapes, "--out", out, "--quick",
-             "--size", 16, "--flips"]  # fmt: skip
+             "--size", 16, "--flips", "--attention", 2, "--min-snr", 5]  # fmt: skip
     result = python(*train)
     assert result.returncode == 0, result.stderr
     assert "broken.png" in result.stderr and "about" in result.stdout

@@ -14,6 +14,7 @@ import tempfile
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -270,6 +271,115 @@ def test_if_nothing_can_be_written_the_error_names_the_path(images, path, monkey
     assert weights(Run.resume(path)) == whole(images)
 
 
+def test_what_a_killed_writer_left_is_removed_in_time(path):
+    """By the next run there at once, by any other writer when it is an hour old."""
+    left, other = (path.with_name(f".part-{'0' * 16}-{name}") for name in
+                   ("run.npz", "other.npz"))  # fmt: skip
+
+    def kill(age):
+        for part in (left, other):
+            part.write_bytes(b"half")
+            os.utime(part, (time.time() - age,) * 2)
+
+    kill(files.LEFT - 60)
+    files.write(path, b"whole")
+    assert left.exists()  # its writer may be at it
+    kill(files.LEFT + 60)
+    files.write(path, b"whole")
+    assert not left.exists() and other.exists()  # of another path
+    kill(0)
+    with files.alone(path):
+        assert not left.exists() and other.exists()
+    assert path.read_bytes() == b"whole"
+
+
+def says_nan_at(step, run):
+    """Let the run's network say NaN at a step."""
+
+    class Ill(type(run.model)):
+        def forward(self, *inputs):
+            return super().forward(*inputs) * (np.nan if len(run.losses) == step else 1)
+
+    Ill.__name__ = type(run.model).__name__
+    run.model.__class__ = Ill
+
+
+def weights_after(step, images):
+    """Those of an unbroken run of six steps after so many."""
+    found = {}
+
+    def draw(run):
+        found[len(run.losses)] = weights(run)
+
+    with tempfile.TemporaryDirectory() as folder:
+        learn(start(6), images, Path(folder) / "run.npz", draw, every=1)
+    return found[step]
+
+
+@pytest.mark.parametrize("every, step", [(2, 2), (9, 3)])
+def test_a_loss_that_is_not_finite_names_the_last_save(images, path, every, step):
+    run = start(6)
+    says_nan_at(3, run)
+    words = f"at step 3 the loss is nan.*; the last save, .*run.npz', is of step {step}"
+    with pytest.raises(FloatingPointError, match=words):
+        learn(run, images, path, every=every)
+    again = Run.resume(path)
+    assert there(path) == ["run.npz"] and len(run.losses) == 3
+    assert again.losses == run.losses[:step]
+    assert weights(again) == weights_after(step, images)
+    if step == 2:  # all of the run is in it, so it ends as if nothing had been
+        assert weights(learn(again, images, path)) == whole(images, 6)
+
+
+def test_weights_that_are_not_finite_are_not_saved(images, path):
+    run = start(6)
+
+    class Ill(type(run.optimizer)):
+        def step(self, grads, lr):
+            super().step(grads, lr)
+            self.params["conv_in.w"][...] = np.nan
+
+    run.optimizer.__class__ = Ill
+    words = "at step 1 the loss is nan.*; nothing is saved, since the weights are not"
+    with pytest.raises(FloatingPointError, match=words):
+        learn(run, images, path)
+    assert there(path) == []
+
+
+def test_where_windows_locks_a_second_run_is_refused_too(path, monkeypatch):
+    """By `msvcrt`, here one that does as its documentation says."""
+    locked = set()
+
+    def locking(fd, mode, size):
+        assert (mode, size, os.lseek(fd, 0, os.SEEK_CUR)) == ("LK_NBLCK", 1, 0)
+        here = os.fstat(fd).st_ino
+        if here in locked:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        locked.add(here)
+
+    windows = SimpleNamespace(locking=locking, LK_NBLCK="LK_NBLCK")
+    monkeypatch.setitem(sys.modules, "fcntl", None)
+    monkeypatch.setitem(sys.modules, "msvcrt", windows)
+    unlink = Path.unlink
+
+    def removed(self, **more):
+        if self.name.startswith(".lock"):
+            raise PermissionError(errno.EACCES, "it is open")
+        unlink(self, **more)
+
+    monkeypatch.setattr(Path, "unlink", removed)
+    with (
+        files.alone(path),
+        pytest.raises(ValueError, match="to which another run is writing"),
+        files.alone(path),
+    ):
+        pass
+    locked.clear()  # as the end of the process or the file's does
+    with files.alone(path):
+        pass
+    assert there(path) == [".lock-run.npz"]
+
+
 LIMITED = """
 import resource, sys, numpy as np
 from nanodiff import files, viz
@@ -319,10 +429,11 @@ def test_a_path_that_cannot_be_written_is_found_before_a_step(images, path):
 
 def test_settings_of_numpy_are_those_of_python(images, path):
     recipe = Recipe(np.int64(4), np.int32(2), np.float32(2e-3), warmup=np.int8(0),
-                    focus=(np.float64(0.5), 2, 9))  # fmt: skip
+                    focus=(np.float64(0.5), 2, 9), min_snr=np.float32(5))  # fmt: skip
     more = {"channels": np.array([4]), "features": np.int16(4), "groups": np.uint8(2)}
     run = Run(recipe, np.int64(25), "cosine", {"offset": np.float32(0.5)},
-              seed=np.int64(3), self_condition=np.bool_(True), **more)  # fmt: skip
+              seed=np.int64(3), self_condition=np.bool_(True), attention=np.int8(2),
+              **more)  # fmt: skip
     learn(run, images, path)
     again = Run.resume(path)
     assert again.recipe == run.recipe and again.model.config == run.model.config
@@ -331,10 +442,10 @@ def test_settings_of_numpy_are_those_of_python(images, path):
 
 
 def test_settings_that_cannot_be_saved_are_refused_at_once():
-    with pytest.raises(TypeError, match=r"\{1\} cannot be saved, expected a number"):
+    with pytest.raises(TypeError, match=r"channels cannot be saved: \{1\}, expected"):
         Run(Recipe(), 25, seed=0, **SMALL | {"channels": [{1}]})
     other = np.random.Generator(np.random.MT19937(0))
-    with pytest.raises(ValueError, match=r"seed is Generator\(MT19937\), expected"):
+    with pytest.raises(ValueError, match=r"seed is Generator\(MT19937\).*, expected"):
         Run(Recipe(), 25, seed=other, **SMALL)
 
 

@@ -2,7 +2,9 @@
 
 import gzip
 import hashlib
+import os
 import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -104,6 +106,36 @@ def test_damaged_official_files_are_refused(tmp_path, compress):
         file.write_bytes(file.read_bytes()[:keep])
         with pytest.raises(ValueError, match="is not a whole IDX file"):
             data.mnist(folder=tmp_path)
+
+
+def test_a_file_that_is_not_the_official_one_is_warned_of(tmp_path, monkeypatch):
+    write_idx(tmp_path)
+    file = tmp_path / "train-images-idx3-ubyte"
+    official = {path.name: (5, zlib.crc32(path.read_bytes()[8 if "labels" in path.name
+                else 16 :])) for path in tmp_path.iterdir()}  # fmt: skip
+    monkeypatch.setattr(data, "OFFICIAL", official)
+    whole = data.mnist(folder=tmp_path)
+    raw = bytearray(file.read_bytes())
+    raw[-1] ^= 1
+    file.write_bytes(raw)
+    with pytest.warns(UserWarning, match="images-idx3-ubyte' is not the official file"):
+        images, _ = data.mnist(folder=tmp_path)
+    assert np.count_nonzero(images != whole[0]) == 1
+    write_idx(tmp_path, n=6)
+    data.mnist(folder=tmp_path)  # a set of another size does not claim to be MNIST
+
+
+def test_the_checksums_are_those_of_the_official_files():
+    assert {name: n for name, (n, _) in data.OFFICIAL.items()} == {
+        f"{stem}-{kind}-ubyte": n
+        for stem, n in (("train", 60_000), ("t10k", 10_000))
+        for kind in ("images-idx3", "labels-idx1")
+    }
+    folder = os.environ.get("NANODIFF_MNIST")
+    if folder is None:
+        pytest.skip("NANODIFF_MNIST names no folder of the official files")
+    for split in data.FILES:
+        data.read_idx(split, folder)  # a warning would be an error
 
 
 @pytest.mark.parametrize("kind, at, value, words", [

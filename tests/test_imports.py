@@ -9,7 +9,11 @@ FOLDER = Path(nanodiff.__file__).parent
 ORDER = [name for _, names in nanodiff.READING_ORDER for name in names]
 SECTION = {name: title for title, names in nanodiff.READING_ORDER for name in names}
 # A module of another project, and the files that may import it.
-ONLY_IN = {"matplotlib": ["viz"], "PIL": ["viz", "pictures"], "numba": ["fast"]}
+ONLY_IN = {
+    "matplotlib": ["viz"],
+    "PIL": ["viz", "pictures"],
+    "numba": ["fast", "engine"],
+}
 EXTRAS = {"torch", "onnx", "pooch", "mpi4py", "diffusers"}  # only inside a function
 
 

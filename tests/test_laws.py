@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nanodiff import ddim, ddpm, heun, laws
+from nanodiff import ddim, ddpm, dpm, flow, heun, laws
 from nanodiff.prediction import KINDS
 from nanodiff.respace import respace
 from nanodiff.schedule import (
@@ -66,12 +66,13 @@ def nanodiffs_samplers():
                 schedule.alpha_bar,
                 steps=n,
             )
-        yield laws.case(
-            f"heun {n} steps",
-            laws.check_sampler,
-            ours(lambda m, x, r, n=n: heun.sample(m, schedule, x, n)),
-            schedule.alpha_bar,
-        )
+        for module in (heun, flow, dpm):
+            yield laws.case(
+                f"{module.__name__[9:]} {n} steps",
+                laws.check_sampler,
+                ours(lambda m, x, r, n=n, by=module: by.sample(m, schedule, x, n)),
+                schedule.alpha_bar,
+            )
     for kind in KINDS:
         yield laws.case(
             f"ddpm of {kind}",
@@ -101,7 +102,7 @@ def nanodiffs_samplers():
         schedule.alpha_bar,
     )
     yield laws.case(
-        "eps, x0 and v",
+        "eps, x0, v and flow",
         laws.check_predictions,
         {
             k: ours(

@@ -8,10 +8,13 @@ it, the test that says so goes.
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
+from nanodiff import dpm, exact
 from nanodiff.laws import check_sampler
 from nanodiff.laws.diffusers import check_scheduler
+from nanodiff.schedule import linear
 
 diffusers = pytest.importorskip("diffusers", reason="diffusers is not installed")
 torch = pytest.importorskip("torch", reason="torch is not installed")
@@ -127,6 +130,28 @@ def test_what_is_wrong_in_0_42_1_is_named(name, n, config, laws, made, right):
         assert report.expected == pytest.approx(right, abs=2e-3)
     if "quiet end" in laws:
         assert "0.0760" in report["quiet end"].found
+
+
+@pytest.mark.filterwarnings("ignore:__array__:DeprecationWarning")  # theirs
+@pytest.mark.parametrize("times", [[400, 300, 140, 90, 10], [400, 1], [7]])
+@pytest.mark.parametrize("says, kind", [("epsilon", "eps"), ("v_prediction", "v")])
+def test_dpm_solver_multistep_makes_the_states_of_our_dpm(times, says, kind):
+    # their time t is our t + 1; they compute in float32
+    schedule = linear(400)
+    scheduler = diffusers.DPMSolverMultistepScheduler(
+        trained_betas=schedule.beta[1:], prediction_type=says, final_sigmas_type="zero"
+    )
+    scheduler.set_timesteps(timesteps=[t - 1 for t in times])
+    x = np.random.default_rng(0).standard_normal((3, 2))
+    model = exact.gaussian(schedule, 0.3, 0.5, kind)
+    theirs = torch.from_numpy(x)
+    for t, (_, ours) in zip(
+        scheduler.timesteps, dpm.sample(model, schedule, x, [*times, 0], kind),
+        strict=True,
+    ):  # fmt: skip
+        output = torch.from_numpy(model(theirs.numpy(), int(t) + 1))
+        theirs = scheduler.step(output, t, theirs).prev_sample
+        np.testing.assert_allclose(theirs.numpy(), ours, rtol=0, atol=2e-5)
 
 
 @pytest.mark.parametrize("n, schedule", [(1000, "sigmoid"), (30, "linear")])

@@ -41,6 +41,20 @@ def test_silu_is_u_times_its_sigmoid(seed):
     np.testing.assert_allclose(found - SiLU()(-u), u, rtol=1e-12)
 
 
+@given(sizes, sizes, st.sampled_from([1, 3]), st.sampled_from([1, 2]), seeds)
+def test_without_a_bias_a_convolution_is_one_whose_bias_is_zero(N, H, k, stride, seed):
+    rng = np.random.default_rng(seed)
+    bare = Conv2d(3, 4, k, stride, rng=rng, bias=False).cast(np.float64)
+    whole = Conv2d(3, 4, k, stride, rng=rng).cast(np.float64)
+    whole.w[...] = bare.w
+    assert list(bare.named_params()) == ["w"]
+    x = rng.standard_normal((N, 3, H, 5))
+    y = bare(x)
+    np.testing.assert_array_equal(y, whole(x))
+    np.testing.assert_array_equal(bare.backward(y), whole.backward(y))
+    np.testing.assert_array_equal(bare.dw, whole.dw)
+
+
 @given(sizes, sizes, sizes, st.sampled_from([Conv2d, Downsample, Upsample]), seeds)
 def test_a_skip_is_added_to_what_would_be_without_it(N, C, H, make, seed):
     rng = np.random.default_rng(seed)
@@ -65,6 +79,7 @@ def layers():
         for stride in (1, 2):
             yield Conv2d(5, 6, kernel, stride, rng=rng), (3, 5, 5, 7)
     yield Conv2d(1, 1, rng=rng), (1, 1, 1, 1)
+    yield Conv2d(5, 6, rng=rng, bias=False), (3, 5, 5, 7)
     yield Downsample(3, 5, rng=rng), (2, 3, 6, 4)
     yield Upsample(3, 5, rng=rng), (2, 3, 3, 4)
     yield GroupNorm(8, 4), (3, 8, 4, 3)

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nanodiff import exact, likelihood
+from nanodiff.prediction import KINDS
 from nanodiff.schedule import linear, posterior, q_sample
 from tests.strategies import schedules, seeds
 
@@ -29,12 +30,12 @@ def data(mean, std):
     return mean + std * np.array([1.0, 1.0, -1.0, -1.0]).reshape(4, 1)
 
 
-@given(schedules, st.floats(-1, 1), spreads)
-def test_on_gaussian_data_the_whole_gap_is_the_prior_term(schedule, mean, std):
+@given(schedules, st.floats(-1, 1), spreads, st.sampled_from(KINDS))
+def test_on_gaussian_data_the_whole_gap_is_the_prior_term(schedule, mean, std, kind):
     # with the exact mean and the exact variance of q(x_{t-1} | x_t)
-    x0, model = data(mean, std), exact.gaussian(schedule, mean, std)
+    x0, model = data(mean, std), exact.gaussian(schedule, mean, std, kind)
     table = likelihood.exact_variance(schedule, std)
-    found = likelihood.terms(model, schedule, x0, Signs(), table)
+    found = likelihood.terms(model, schedule, x0, Signs(), table, predicts=kind)
     entropy = 0.5 * np.log(2 * np.pi * np.e * std**2)
     # x_T is N(a mean, a^2 std^2 + b^2); the bound's last term compares it with N(0, 1)
     ab = schedule.alpha_bar[-1]

@@ -12,7 +12,7 @@ EXAMPLES = sorted((Path(__file__).parent.parent / "examples").glob("*.py"))
 BAD = ["-1", "0", "nan", "inf", "-inf", "1e400", "1" + 30 * "0", "1.5", "many", ""]
 RIGHT = {  # values among these that some options take
     "--seed": ["0"], "--w": ["-1", "0", "1.5"], "--eta": ["0"], "--held-out": ["0"],
-    "--focus": ["0", "1.5"],
+    "--focus": ["0", "1.5"], "--min-snr": ["1.5"],
 }  # fmt: skip
 
 

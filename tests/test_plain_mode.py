@@ -24,7 +24,8 @@ def without_numba(tmp_path_factory):
     folder = tmp_path_factory.mktemp("hidden")
     hide = 'import sys\nsys.modules["numba"] = None\n'
     (folder / "sitecustomize.py").write_text(hide)
-    return os.environ | {"PYTHONPATH": f"{folder}{os.pathsep}{ROOT}"}
+    path = f"{folder}{os.pathsep}{ROOT}"
+    return os.environ | {"PYTHONPATH": path, "NANODIFF_PLAIN": ""}
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ from nanodiff.unet import UNet
 from tests.strategies import seeds
 
 ROOT = Path(__file__).parent.parent
-FEW = 200  # pixels in all, as `nanodiff.fast.FEW`
+FEW = 200  # pixels in all, as `nanodiff.fast.convolve.FEW`
 compiled = pytest.mark.skipif(engine.PLAIN, reason="of the compiled loops only")
 
 

@@ -6,7 +6,7 @@ import signal
 import numpy as np
 import pytest
 
-from nanodiff import checkpoint, trained
+from nanodiff import checkpoint, files, trained
 from nanodiff.optim import Muon
 from nanodiff.run import Run, Stopped
 from nanodiff.sampling import sample
@@ -104,6 +104,39 @@ def test_a_run_can_begin_with_a_network_that_learns_to_see_its_guess(digits, tmp
     assert (after != found.network(xt, t - 1)).any()
     third = Run.beginning_with(second.trained(), recipe, seed=9)
     assert third.model.self_condition and Run.resume(path).model.self_condition
+
+
+def test_a_run_can_begin_with_attention(digits, tmp_path):
+    first, path = start(), tmp_path / "run.npz"
+    first.learn(*digits, path, 6, lambda run: None)
+    recipe = Recipe(4, 2, warmup=0, optimizer="muon")
+    second = Run.beginning_with(first.trained(), recipe, seed=9, attention=2)
+    xt, t = digits[0][:2], np.array([3, 20])
+    first.model.load(first.ema.average)
+    np.testing.assert_array_equal(second.model(xt, t), first.model(xt, t))
+    second.learn(*digits, path, 2, lambda run: None)
+    assert second.model.attention.out.w.any() and second.model.attention.q.dw.any()
+    third = Run.beginning_with(second.trained(), recipe, seed=9)
+    again = Run.resume(path, attention=2)
+    assert third.model.attention.heads == again.model.attention.heads == 2
+    for heads in (4, 0):
+        with pytest.raises(ValueError, match=f"attention is {heads}, expected .*, 2"):
+            Run.beginning_with(second.trained(), recipe, seed=9, attention=heads)
+
+
+def test_a_checkpoint_from_before_attention_and_weights_goes_on(digits, tmp_path):
+    path, run = tmp_path / "run.npz", start()
+    with pytest.raises(KeyboardInterrupt):
+        run.learn(*digits, path, 2, interrupted_at(2))
+    arrays, about = files.read_npz(path, "damaged")
+    del about["config"]["settings"]["attention"], about["config"]["recipe"]["min_snr"]
+    files.write_npz(path, arrays, about)
+    again, whole = Run.resume(path, attention=0, min_snr=None), start()
+    for each in (again, whole):
+        each.learn(*digits, path, 6, lambda run: None)
+    assert again.losses == whole.losses
+    for name, w in whole.model.named_params().items():
+        np.testing.assert_array_equal(again.model.named_params()[name], w)
 
 
 def test_the_parameters_of_a_schedule_go_where_the_run_goes(digits, tmp_path):

@@ -203,8 +203,10 @@ def test_eps_x0_and_v_give_each_other_and_v_is_a_rotation(schedule, data, seed):
         np.testing.assert_allclose(found[1], eps, atol=1e-13 / b)
 
 
-@given(st.integers(21, 200).map(linear), st.data(), st.sampled_from(["x0", "v"]))
-def test_samplers_take_a_model_of_x0_or_v_and_make_the_same(schedule, data, kind):
+@given(
+    st.integers(21, 200).map(linear), st.data(), st.sampled_from(["x0", "v", "flow"])
+)
+def test_samplers_take_a_model_of_any_kind_and_make_the_same(schedule, data, kind):
     xT, eta = np.array([[0.3, -1.2]]), data.draw(st.floats(0, 1))
     times, model = data.draw(falling_times(schedule.T)), gaussian(schedule, 0.4, 0.5)
 

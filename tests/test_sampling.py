@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from nanodiff import ddim, ddpm
+from nanodiff import ddim, ddpm, dpm, flow
 from nanodiff.guidance import guide
 from nanodiff.respace import respace
 from nanodiff.sampling import contexts, sample
@@ -24,7 +24,9 @@ def found(classes=("up", "down"), shape=(1, 4, 4)):
     )
 
 
-@pytest.mark.parametrize("sampler, eta", [("ddim", 0.0), ("ddim", 0.5), ("ddpm", 0.0)])
+@pytest.mark.parametrize("sampler, eta", [
+    ("ddim", 0.0), ("ddim", 0.5), ("ddpm", 0.0), ("dpm", 0.0), ("flow", 0.0),
+])  # fmt: skip
 @pytest.mark.parametrize("w", [0.0, 2.0])
 def test_it_is_the_loop_that_one_would_write(sampler, eta, w):
     made = sample(found(), ["down", "up"], 3, w, 7, rng=np.random.default_rng(1),
@@ -36,6 +38,9 @@ def test_it_is_the_loop_that_one_would_write(sampler, eta, w):
     if sampler == "ddpm":
         model, noise = respace(model, noise, 7)
         *_, (_, want) = ddpm.sample(model, noise, xT, rng, clip=1.0)
+    elif sampler in ("dpm", "flow"):
+        module = {"dpm": dpm, "flow": flow}[sampler]
+        *_, (_, want) = module.sample(model, noise, xT, 7, clip=1.0)
     else:
         *_, (_, want) = ddim.sample(model, noise, xT, 7, eta, rng, clip=1.0)
     np.testing.assert_array_equal(made, want)
@@ -78,6 +83,7 @@ def test_bad_input_is_named(rng):
         ({"n": 1.5}, "n is 1.5, expected an integer of at least 1"),
         ({"sampler": "euler"}, "sampler is 'euler', expected one of"),
         ({"sampler": "ddpm", "eta": 0.5}, "eta is 0.5, expected 0: ddpm has none"),
+        ({"sampler": "flow", "eta": 0.5}, "eta is 0.5, expected 0: flow has none"),
         ({"steps": 51}, r"steps is 51, expected 1\.\.T = 1\.\.50"),
     ):
         with pytest.raises(ValueError, match=words):

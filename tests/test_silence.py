@@ -8,7 +8,19 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from nanodiff import data, ddim, ddpm, evaluate, exact, heun, likelihood, sprites, viz
+from nanodiff import (
+    data,
+    ddim,
+    ddpm,
+    dpm,
+    evaluate,
+    exact,
+    flow,
+    heun,
+    likelihood,
+    sprites,
+    viz,
+)
 from nanodiff.gradcheck import gradcheck
 from nanodiff.guidance import guide
 from nanodiff.layers import Conv2d, Linear, SiLU
@@ -27,6 +39,8 @@ SAMPLERS = {
     ),
     "ddim": lambda model, x, **kw: ddim.sample(model, SCHEDULE, x, 7, **kw),
     "heun": lambda model, x, **kw: heun.sample(model, SCHEDULE, x, 7, **kw),
+    "flow": lambda model, x, **kw: flow.sample(model, SCHEDULE, x, 7, **kw),
+    "dpm": lambda model, x, **kw: dpm.sample(model, SCHEDULE, x, 7, **kw),
     "invert": lambda model, x, **kw: ddim.invert(model, SCHEDULE, x, 7, **kw),
 }
 samplers = pytest.mark.parametrize("sampler", SAMPLERS.values(), ids=SAMPLERS)
@@ -191,6 +205,8 @@ def test_eps_without_a_clip_is_warned_of_where_its_errors_grow(rng):
         lambda **kw: ddim.sample(says, schedule, x, **kw),
         lambda **kw: ddpm.sample(says, schedule, x, rng, **kw),
         lambda **kw: heun.sample(says, schedule, x, **kw),
+        lambda **kw: flow.sample(says, schedule, x, **kw),
+        lambda **kw: dpm.sample(says, schedule, x, **kw),
     )
     for run in runs:
         with pytest.warns(
@@ -434,7 +450,7 @@ def test_networks_refuse_odd_features_float16_and_contexts_they_cannot_have(rng)
     unet, x = UNet(channels=(4,), features=4, groups=2, rng=rng), np.ones((2, 1, 4, 4))
     unet.cast(np.float64)
     with pytest.raises(
-        ValueError, match="context has shape .*, expected None: context_f"
+        ValueError, match="context is .* of shape .*, expected None: context_f"
     ):
         unet(x, 1, np.zeros((2, 0)))
     for t in (1.5, np.nan, -1, "a", [1.0, 2.0]):

@@ -6,7 +6,7 @@ import pytest
 from nanodiff import checkpoint
 from nanodiff.optim import EMA, OPTIMIZERS, Adam, Muon
 from nanodiff.prediction import KINDS, split, target
-from nanodiff.schedule import linear, q_sample
+from nanodiff.schedule import linear, q_sample, zero_terminal
 from nanodiff.self_conditioning import WithFirstGuess
 from nanodiff.train import Recipe, loss_of, train
 from nanodiff.unet import UNet
@@ -66,7 +66,7 @@ class Recorder:
         self.d = d
 
 
-@pytest.mark.parametrize("predicts", ["eps", "x0", "v"])
+@pytest.mark.parametrize("predicts", KINDS)
 @pytest.mark.parametrize("given", [True, False])
 def test_a_step_is_algorithm_1(predicts, given):
     schedule, (x0, context) = linear(50), images(9)
@@ -93,13 +93,51 @@ def test_a_step_is_algorithm_1(predicts, given):
         np.testing.assert_array_equal(model.inputs[2], context[i] * keep[:, None])
     else:
         assert model.inputs[2] is None
-    want = {"eps": eps, "x0": x0[i], "v": a * eps - b * x0[i]}[predicts]
+    says = {"eps": eps, "x0": x0[i], "v": a * eps - b * x0[i], "flow": eps - x0[i]}
+    want = says[predicts]
     error = model.output - want
     np.testing.assert_allclose(loss, np.mean(error**2), rtol=1e-5)
     np.testing.assert_allclose(model.d, 2 * error / error.size, atol=1e-6)
 
 
-@pytest.mark.parametrize("predicts", ["eps", "x0", "v"])
+@pytest.mark.parametrize("predicts", KINDS)
+def test_by_min_snr_the_gradient_is_that_of_the_error_of_x0(predicts):
+    schedule, (x0, _), gamma = linear(50), images(9), 0.7
+    params, seen = {"w": np.zeros(1, np.float32)}, []
+    for recipe in (Recipe(2, 6, warmup=0, predicts=predicts, min_snr=gamma),
+                   Recipe(2, 6, warmup=0, predicts=predicts)):  # fmt: skip
+        again, rng = np.random.default_rng(4), np.random.default_rng(4)
+        model = Recorder(np.random.default_rng(5).standard_normal((6, 1, 4, 4), "f"))
+        parts = {"optimizer": Adam(params), "ema": EMA(params), "rng": rng}
+        seen.append((next(train(model, schedule, x0, None, recipe, **parts)), model.d))
+    (_, found), (_, bare) = seen
+    i, t = again.integers(9, size=6), again.integers(1, 51, size=6)
+    assert min(schedule.snr[t]) < gamma < max(schedule.snr[t])
+
+    def loss(output):  # of the error of x0_hat, in float64
+        x0_hat, _ = split(schedule, model.inputs[0].astype(float), t, output, predicts)
+        each = np.mean((x0_hat - x0[i]) ** 2, axis=(1, 2, 3))
+        return np.mean(np.minimum(schedule.snr[t], gamma) * each)
+
+    v, h = again.standard_normal((6, 1, 4, 4)), 1e-4  # the loss is a parabola
+    output = model.output.astype(float)
+    slope = (loss(output + h * v) - loss(output - h * v)) / (2 * h)
+    np.testing.assert_allclose(np.vdot(found, v), slope, rtol=1e-4)
+    assert found.dtype == np.float32 and abs(found - bare).max() > 1e-3
+    assert seen[0][0] == seen[1][0]  # the loss that is told has no weight
+
+
+def test_min_snr_of_eps_without_any_signal_is_refused_at_once():
+    schedule, (x0, context) = zero_terminal(linear(50)), images(4)
+    parts = run()
+    model, recipe = parts.pop("model"), Recipe(2, 4, warmup=0, min_snr=5)
+    with pytest.raises(ValueError, match="alpha_bar is 0 at t = 50: expected a model"):
+        train(model, schedule, x0, context, recipe, **parts)
+    recipe = Recipe(2, 4, warmup=0, min_snr=5, predicts="v")
+    assert len(list(train(model, schedule, x0, context, recipe, **parts))) == 2
+
+
+@pytest.mark.parametrize("predicts", KINDS)
 def test_in_half_of_the_steps_the_network_is_shown_its_first_guess(predicts):
     schedule, (x0, context) = linear(50), images(9)
     rng, asked = np.random.default_rng(4), []
@@ -222,6 +260,7 @@ def test_contexts_are_dropped_at_the_rate_asked_for():
 def test_bad_input_is_named():
     for name, value in {
         "steps": 0, "batch": 0, "lr": -1.0, "warmup": 2000, "drop": 1.5, "max_norm": 0,
+        "min_snr": 0,
     }.items():  # fmt: skip
         with pytest.raises(ValueError, match=f"{name} is {value}, expected"):
             Recipe(**{name: value})

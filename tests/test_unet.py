@@ -24,12 +24,15 @@ def test_backward_is_the_derivative_by_x_context_and_every_parameter(rng):
 @given(
     st.sampled_from([(4,), (4, 8), (8, 4, 4)]), st.integers(1, 3), st.integers(1, 3),
     st.integers(0, 3), st.integers(1, 2), st.integers(1, 2), st.integers(1, 3),
-    st.integers(0, 2**32 - 1),
+    st.sampled_from([0, 1, 2]), st.integers(0, 2**32 - 1),
 )  # fmt: skip
 @settings(max_examples=8)
-def test_backward_is_the_derivative_for_any_size(channels, N, C, M, H, W, middle, seed):
+def test_backward_is_the_derivative_for_any_size(
+    channels, N, C, M, H, W, middle, attention, seed
+):
     rng = np.random.default_rng(seed)
-    unet = UNet(C, M, channels, features=4, groups=2, middle=middle, rng=rng)
+    more = {"middle": middle, "attention": attention}
+    unet = UNet(C, M, channels, features=4, groups=2, **more, rng=rng)
     step = 2 ** (len(channels) - 1)
     xt = rng.standard_normal((N, C, step * H + step, step * W))
     context = rng.standard_normal((N, M)) if M else None
@@ -65,6 +68,28 @@ def test_more_middle_blocks_start_as_the_identity(rng):
     np.testing.assert_array_equal(large(xt, 3), small(xt, 3))
     large.middle[2].conv2.w[...] = 1
     assert (large(xt, 3) != small(xt, 3)).any()
+
+
+@pytest.mark.parametrize("heads", [1, 2])
+def test_attention_starts_as_the_identity(rng, heads):
+    small, large = tiny(rng), tiny(rng, attention=heads)
+    for unet in (small, large):
+        unet.conv_out.w[...] = 1
+    large.load(large.named_params() | small.named_params())
+    new = {f"attention.{name}" for name in large.attention.named_params()}
+    assert large.named_params().keys() - small.named_params().keys() == new
+    xt = rng.standard_normal((2, 2, 8, 8), dtype=np.float32)
+    np.testing.assert_array_equal(large(xt, 3), small(xt, 3))
+    large.attention.out.w[...] = 1
+    assert (large(xt, 3) != small(xt, 3)).any()
+
+
+def test_with_attention_backward_is_the_derivative_too(rng):
+    unet = tiny(rng, attention=2)
+    xt, context = rng.standard_normal((3, 2, 8, 12)), rng.standard_normal((3, 3))
+    checked = gradcheck(unet, xt, np.array([1, 5, 7]), context, rng=rng)
+    assert "attention.q.w" in checked
+    assert checked == ["x0", "x1", *unet.named_params()]
 
 
 class Shown(UNet):
@@ -111,9 +136,11 @@ def test_time_features_turn_by_their_frequencies(t, later, size):
     np.testing.assert_allclose(np.arctan2(sin, cos), frequency, rtol=1e-12)
 
 
-def test_a_sample_does_not_depend_on_its_batch(rng):
-    unet = tiny(rng)
-    unet.conv_out.w[...] = rng.standard_normal(unet.conv_out.w.shape)
+@pytest.mark.parametrize("attention", [0, 2])
+def test_a_sample_does_not_depend_on_its_batch(rng, attention):
+    unet = tiny(rng, attention=attention)
+    for layer in (unet.conv_out, *([unet.attention.out] if attention else [])):
+        layer.w[...] = rng.standard_normal(layer.w.shape)
     xt = rng.standard_normal((5, 2, 8, 8), dtype=np.float32)
     alone = np.concatenate([unet(xt[i : i + 1], 4) for i in range(5)])
     np.testing.assert_allclose(unet(xt, 4), alone, rtol=1e-5, atol=1e-5)  # float32
@@ -127,6 +154,9 @@ def test_the_default_network_has_about_half_a_million_parameters(rng):
 def test_bad_input_is_named(rng):
     with pytest.raises(ValueError, match="middle is 0, expected an integer of"):
         tiny(rng, middle=0)
+    for heads in (-1, 3, 16, 1.0, None):
+        with pytest.raises(ValueError, match=f"attention is {heads}, expected"):
+            tiny(rng, attention=heads)
     unet = tiny(rng)
     good = np.zeros((2, 2, 8, 8), np.float32)
     for shape in ((2, 2, 8, 10), (2, 2, 8), (0, 2, 8, 8)):
@@ -140,9 +170,9 @@ def test_bad_input_is_named(rng):
         ValueError, match=r"context has shape \(2, 4\), expected \(2, 3\)"
     ):
         unet(good, 1, np.zeros((2, 4)))
-    with pytest.raises(ValueError, match="context has shape"):
+    with pytest.raises(ValueError, match="context is .* of shape"):
         tiny(rng, context_features=0)(good, 1, np.zeros((2, 0)))
-    with pytest.raises(ValueError, match="x0_hat has .* None without self_condition"):
+    with pytest.raises(ValueError, match="x0_hat is .* None without self_condition"):
         unet(good, 1, None, good)
     with pytest.raises(ValueError, match=r"x0_hat has shape \(1, 2, 8, 8\), expected"):
         tiny(rng, self_condition=True)(good, 1, None, good[:1])

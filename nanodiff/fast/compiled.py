@@ -6,6 +6,7 @@ import warnings
 from pathlib import Path
 
 import numba
+from numba.extending import intrinsic
 
 # fastmath without "nnan" and "ninf": a NaN must stay visible to the training loop.
 # Contraction makes multiply-adds. Reassociation lets the sum of a row run in vector
@@ -43,3 +44,19 @@ def compiled(function=None, **options):
     if hasattr(index, "_source_stamp"):
         index._source_stamp = STAMP
     return made
+
+
+@intrinsic
+def full_vectors(typing_context):
+    """Let the function that calls this use vectors of 512 bits, where there are any.
+
+    For Intel's processors LLVM prefers 256 bits, as some early ones slowed down. Inside
+    `prange` it is called again, since the body becomes a function of its own.
+    """
+
+    def generate(context, builder, signature, args):
+        # set.add: llvmlite's own `add` refuses a name that it does not know
+        set.add(builder.function.attributes, '"prefer-vector-width"="512"')
+        return context.get_dummy_value()
+
+    return numba.types.void(), generate

@@ -1,62 +1,95 @@
-"""A convolution of images by a plan: the bookkeeping between the door and the loops.
+"""The convolutions of `plain`, by the loops of `kernels`: the bookkeeping between.
 
-How many images make a string, where its taps begin, how the weights lie in blocks, and
-which memory is used again.
-
-Shapes: x (N, C, H, W), weight (K, C, kernel, kernel), bias (K,), y (N, K, H', W').
+Which plan, how many images make a string, where its taps begin, how the weights lie in
+blocks, and which memory is used again. Shapes as in `plain`.
 """
 
 import weakref
+from collections import namedtuple
 from functools import lru_cache
 
 import numba
 import numpy as np
 
-from nanodiff.fast import kernels
+from nanodiff.fast import kernels, plans
 from nanodiff.fast.kernels import LANES, OUTPUTS, TERMS
 from nanodiff.fast.plans import WIDEST, WORK
 
+FEW = 200  # pixels in all, up to which strings of tiles are too short to pay
 PIXELS = 300  # of a string: short enough that the planes of all channels fit a cache
 PARTIAL_SUMS = 8  # of a weight gradient: a constant, so that the bits are, too
 
 
-def correlate(x, weight, bias, plan, size, add=None, keep=False):
-    """The convolution of x by a plan, as images (N, K, *size), plus `add`.
+def conv2d(x, w, b, stride=1, up=False, add=None):
+    """As `plain.conv2d`, but upsampling with a 3x3 only."""
+    N, _, H, W = x.shape
+    size = (2 * H, 2 * W) if up else (-(-H // stride), -(-W // stride))
+    plan = _plan(w, stride, up, N, H, W)
+    return _correlate(x, _kept_blocks(w, plan), b, plan, size, add)
 
-    keep: whether the weight is likely to be the same at the next call.
-    """
+
+def conv2d_dx(dy, w, size, stride=1, up=False, add=None):
+    """As `plain.conv2d_dx`."""
+    plan = _plan(w, stride, up, len(dy), *size).dx
+    w, none = w.swapaxes(0, 1), np.zeros(w.shape[1], w.dtype)
+    return _correlate(dy, _blocks(w, plan), none, plan, size, add)
+
+
+def conv2d_dw(x, dy, w, stride=1, up=False):
+    """As `plain.conv2d_dw`."""
     N, C, H, W = x.shape
-    frame, length, y_length = _frame(N, *plan.grid(H, W))
-    make = _kept_blocks if keep else _blocks
-    y = np.empty((N, len(bias), *size), x.dtype)
-    kernels.correlate(
-        np.ascontiguousarray(x), make(weight, plan), _taps(plan, C, frame, length),
-        bias, y[:0] if add is None else np.ascontiguousarray(add), y,
-        plan.x.arrays(x.dtype), plan.y.arrays(x.dtype), frame,
-        _scratch(plan, x.dtype, frame, (H, W), numba.get_num_threads(),
-                 (plan.x, C, length), (plan.y, OUTPUTS, y_length)),
-    )  # fmt: skip
+    K, plan = len(w), _plan(w, stride, up, N, H, W)
+    strings = _strings(plan, plan.dy, K, x.shape, x.dtype)
+    partial_sums = min(PARTIAL_SUMS, -(-N // strings.frame[0]))
+    dblocks = np.zeros((partial_sums, len(plan.fold), *_shape(plan, K, C)), x.dtype)
+    db = np.zeros((partial_sums, K), x.dtype)
+    kernels.correlate_weight(
+        np.ascontiguousarray(x), np.ascontiguousarray(dy), dblocks, db, *strings
+    )
+    to_block, _ = _order(plan, K, C)
+    dblocks = dblocks.sum(0).reshape(len(plan.fold), -1)
+    dw = np.take(plan.fold.T.astype(x.dtype) @ dblocks, to_block)
+    return dw.reshape(w.shape), db.sum(0)
+
+
+def _correlate(x, blocks, bias, plan, size, add):
+    """The convolution of x by a plan, as images (N, K, *size), plus `add`."""
+    y = np.empty((len(x), len(bias), *size), x.dtype)
+    add = y[:0] if add is None else np.ascontiguousarray(add)
+    strings = _strings(plan, plan.y, OUTPUTS, x.shape, x.dtype)
+    kernels.correlate(np.ascontiguousarray(x), blocks, bias, add, y, *strings)
     return y
 
 
-def correlate_weight(x, dy, plan):
-    """The gradients (weight (K, C, kernel^2), bias (K,)) of `correlate`, from dy."""
-    (N, C, H, W), K = x.shape, dy.shape[1]
-    frame, length, _ = _frame(N, *plan.grid(H, W))
-    partial_sums = min(PARTIAL_SUMS, -(-N // frame[0]))
-    dblocks = np.zeros((partial_sums, len(plan.fold), *_shape(plan, K, C)), x.dtype)
-    dbias = np.zeros((partial_sums, K), x.dtype)
-    kernels.correlate_weight(
-        np.ascontiguousarray(x), np.ascontiguousarray(dy),
-        _taps(plan, C, frame, length), dblocks, dbias,
-        plan.x.arrays(x.dtype), plan.dy.arrays(x.dtype), frame,
-        _scratch(plan, x.dtype, frame, (H, W), numba.get_num_threads(),
-                 (plan.x, C, length), (plan.dy, K, length)),
-    )  # fmt: skip
-    to_block, _ = _order(plan, K, C)
-    dblocks = dblocks.sum(0).reshape(len(plan.fold), -1)
-    dweight = np.take(plan.fold.T.astype(x.dtype) @ dblocks, to_block)
-    return dweight.reshape(K, C, -1), dbias.sum(0)
+def _plan(w, stride, up, N, H, W):
+    """The plan for N images of H by W pixels."""
+    if up:
+        return plans.upsampling()
+    if w.shape[2] == 3 and stride == 1 and N * H * W > FEW:
+        return plans.tiled(H)
+    return plans.strided(w.shape[2], stride)
+
+
+Strings = namedtuple("Strings", "taps layout_x layout_y frame scratch")
+
+
+@lru_cache(maxsize=128)
+def _strings(plan, layout_y, channels, shape, dtype):
+    """What the loops take for x of a shape, and so many channels of y (or dy) at once.
+
+    Scratch is zeroed planes and work of both, for each thread. Every call with the same
+    arguments uses it again, one call at a time. Such a call writes pixels at the same
+    places, so the zeros between them stay.
+    """
+    N, C, H, W = shape
+    frame, length = _frame(N, *plan.grid(H, W))
+    scratch = []
+    for layout, n in (plan.x, C), (layout_y, channels):
+        planes = max(n * layout.planes, OUTPUTS * WIDEST)  # as `multiply` reads
+        for rows in (planes, length), (WORK, layout.across * length):
+            scratch.append(_aligned((numba.config.NUMBA_NUM_THREADS, *rows), dtype))
+    layouts = plan.x.arrays(dtype), layout_y.arrays(dtype)
+    return Strings(_taps(plan, C, frame, length), *layouts, frame, tuple(scratch))
 
 
 _KEPT = {}  # by the id of a weight: (a copy of it, plan, blocks)
@@ -69,7 +102,7 @@ def _kept_blocks(weight, plan):
     sampled, with the same weights at every call.
     """
     before, of, blocks = _KEPT.get(id(weight), (weight[:0], None, None))
-    if of is plan and before.dtype == weight.dtype and np.array_equal(before, weight):
+    if of is plan and before.dtype == weight.dtype and (before == weight).all():
         return blocks
     if id(weight) not in _KEPT:
         weakref.finalize(weight, _KEPT.pop, id(weight), None).atexit = False
@@ -79,7 +112,7 @@ def _kept_blocks(weight, plan):
 
 def _blocks(weight, plan):
     """The weights of a plan's taps, as the loops read them: (taps, K/4, M/3, 12)."""
-    K, C = weight.shape[1::-1] if plan.swapped else weight.shape[:2]
+    K, C = weight.shape[:2]
     _, from_weight = _order(plan, K, C)
     blocks = np.take(np.append(weight, weight.dtype.type(0)), from_weight, mode="wrap")
     return (plan.fold.astype(weight.dtype) @ blocks).reshape(-1, *_shape(plan, K, C))
@@ -107,18 +140,14 @@ def _order(plan, K, C):
     m = c * columns + column
     block = (r * groups + k // OUTPUTS) * width + m // TERMS
     to_block = block * size + k % OUTPUTS * TERMS + m % TERMS
-    to_block = (to_block.swapaxes(0, 1) if plan.swapped else to_block).reshape(-1)
+    to_block = to_block.reshape(-1)
     from_weight = np.full(n * groups * width * size, -1)
     from_weight[to_block] = np.arange(to_block.size)
     return to_block, from_weight.reshape(n, -1)
 
 
-@lru_cache(maxsize=256)
 def _frame(N, rows, columns, gap):
-    """The frame (images of a string, its first pixel, pitch, pixels of an image).
-
-    Then two lengths of a string: of x with the zeros around, and of y.
-    """
+    """(images of a string, its first pixel, pitch, pixels of an image), its length."""
     pitch = columns + 1
     span = (rows + gap) * pitch
     best = PIXELS / span
@@ -131,12 +160,10 @@ def _frame(N, rows, columns, gap):
         return 0.6 * N if strings == 1 else -(-strings // 2) * images
 
     images = min(N, min(sizes, key=lambda images: (busy(images), -images)))
-    lead, body = _whole(pitch + 1), _whole(images * span)
-    # rows of y are read in eights, beyond their end
-    return (images, lead, pitch, span), lead + body + lead, body + LANES
+    lead = _whole(pitch + 1)  # zeros before and behind
+    return (images, lead, pitch, span), lead + _whole(images * span) + lead
 
 
-@lru_cache(maxsize=256)
 def _taps(plan, C, frame, length):
     """(offset (taps, M), starts (planes + 1,)) for the loops.
 
@@ -157,20 +184,6 @@ def _taps(plan, C, frame, length):
 def _whole(n):
     """n pixels, filled up to whole vectors."""
     return -(-n // LANES) * LANES
-
-
-@lru_cache(maxsize=128)
-def _scratch(plan, dtype, frame, size, threads, *sides):
-    """Zeroed planes and work for each (layout, channels, length) of the two sides.
-
-    They are used again by every call with the same arguments, one call at a time. Such
-    a call writes pixels at the same places, so the zeros between them stay.
-    """
-    made = []
-    for layout, channels, length in sides:
-        planes = max(channels * layout.planes, OUTPUTS * WIDEST)  # as `multiply` reads
-        made += [(planes, length), (WORK, layout.across * length)]
-    return tuple(_aligned((threads, *shape), dtype) for shape in made)
 
 
 def _aligned(shape, dtype):

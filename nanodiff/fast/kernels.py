@@ -18,7 +18,8 @@ work of x, then planes and work of y or dy, each with an axis of threads before.
 import numba
 from numpy import uint64
 
-from nanodiff.fast.compiled import SUMS, compiled
+from nanodiff.fast.compiled import SUMS, compiled, full_vectors
+from nanodiff.fast.norms import total
 from nanodiff.fast.packing import pack, unpack
 
 OUTPUTS, TERMS = 4, 3  # a block: channels of y by M, what fits the registers
@@ -70,17 +71,19 @@ def add_inner_products(out, length, string, offset, m, dy, r0, r1, r2, r3):
 
 
 @compiled(parallel=True)
-def correlate(x, blocks, taps, bias, add, y, layout_x, layout_y, frame, scratch):
+def correlate(x, blocks, bias, add, y, taps, layout_x, layout_y, frame, scratch):
     """y = bias + add + the correlation of x with blocks. add: like y, or of size 0.
 
     Each string is one thread's. If there is one string only, two threads compute half
     of the channels of y each, and both pack it. No two write the same pixel of y.
     """
+    full_vectors()
     N, K = x.shape[0], y.shape[1]
     (offset, starts), (group, lead, pitch, span) = taps, frame
     planes, count = len(starts) - 1, (N + group - 1) // group
     shares = 2 if count == 1 and K > OUTPUTS else 1
     for b in numba.prange(count * shares):
+        full_vectors()
         thread = numba.get_thread_id()
         x_planes, x_work = scratch[0][thread], scratch[1][thread]
         y_planes, y_work = scratch[2][thread], scratch[3][thread]
@@ -90,7 +93,7 @@ def correlate(x, blocks, taps, bias, add, y, layout_x, layout_y, frame, scratch)
         string = x_planes.reshape(-1)
         length = ((last - first) * span + LANES - 1) // LANES * LANES
         for k in range(b % shares * OUTPUTS, K, shares * OUTPUTS):
-            clear(y_planes[: planes * OUTPUTS], length)
+            y_planes[: planes * OUTPUTS, :length] = 0
             for plane in range(planes):
                 for tap in range(starts[plane], starts[plane + 1]):
                     for j in range(blocks.shape[2]):
@@ -108,16 +111,18 @@ def correlate(x, blocks, taps, bias, add, y, layout_x, layout_y, frame, scratch)
 
 
 @compiled(parallel=True, fastmath=SUMS)
-def correlate_weight(x, dy, taps, dblocks, dbias, layout_x, layout_dy, frame, scratch):
+def correlate_weight(x, dy, dblocks, dbias, taps, layout_x, layout_dy, frame, scratch):
     """Add the gradients of `correlate`'s blocks and bias, in partial sums.
 
     Each partial sum is one thread's, as two that added to one would lose updates. Their
     number and the order within each are fixed, so the bits do not depend on threads.
     """
+    full_vectors()
     N, K, partial_sums = x.shape[0], dy.shape[1], dblocks.shape[0]
     (offset, starts), (group, lead, pitch, span) = taps, frame
     planes, count = len(starts) - 1, (N + group - 1) // group
     for part in numba.prange(partial_sums):
+        full_vectors()
         thread = numba.get_thread_id()
         x_planes, x_work = scratch[0][thread], scratch[1][thread]
         dy_planes, dy_work = scratch[2][thread], scratch[3][thread]
@@ -129,11 +134,13 @@ def correlate_weight(x, dy, taps, dblocks, dbias, layout_x, layout_dy, frame, sc
             first, last = b * group, min(N, (b + 1) * group)
             if last - first < group:  # clear what an earlier, longer string left behind
                 for rows in (x_planes, dy_planes, x_work, dy_work):
-                    clear(rows, rows.shape[1])
+                    rows[:] = 0
             pack(x[first:last], x_planes, layout_x, lead, pitch, span, x_work)
             pack(dy[first:last], dy_planes, layout_dy, lead, pitch, span, dy_work)
             length = ((last - first) * span + LANES - 1) // LANES * LANES
-            add_channel_sums(dy[first:last], dbias[part])
+            for n in range(first, last):
+                for k in range(K):
+                    dbias[part, k] += total(dy[n, k].reshape(-1))
             for plane in range(planes):
                 for k in range(0, K, OUTPUTS):
                     # rows beyond K repeat the last one: `_order` maps no weight to them
@@ -150,28 +157,10 @@ def correlate_weight(x, dy, taps, dblocks, dbias, layout_x, layout_dy, frame, sc
 
 
 @compiled
-def clear(rows, length):
-    """Write zeros to the first `length` pixels of each row."""
-    for row in rows:
-        for p in range(uint64(length)):
-            row[p] = 0
-
-
-@compiled
 def add_channel(images, more, k):
     """Add to channel k of images that of `more`, while it is in the cache."""
+    full_vectors()
     for n in range(len(images)):
         y, added = images[n, k].reshape(-1), more[n, k].reshape(-1)
         for p in range(uint64(y.size)):
             y[p] += added[p]
-
-
-@compiled(fastmath=SUMS)
-def add_channel_sums(images, totals):
-    """Add to totals the sum of each channel of the images."""
-    for n in range(len(images)):
-        for k in range(len(totals)):
-            row, total = images[n, k].reshape(-1), images.dtype.type(0)
-            for p in range(uint64(row.size)):
-                total += row[p]
-            totals[k] += total

@@ -10,7 +10,24 @@ import numba
 import numpy as np
 from numba.extending import overload
 
-from nanodiff.fast.compiled import ORDERED, SUMS, compiled
+from nanodiff.fast.compiled import ORDERED, SUMS, compiled, full_vectors
+
+
+def group_norm(x, scale, shift, groups, tiny, silu):
+    """As `plain.group_norm`."""
+    x, y = np.ascontiguousarray(x), np.empty(x.shape, x.dtype)
+    mean, rstd = np.empty((2, len(x), groups), x.dtype)
+    normalise(x, scale, shift, x.dtype.type(tiny), silu, y, mean, rstd)
+    return y, mean, rstd
+
+
+def group_norm_backward(dy, x, scale, shift, mean, rstd, silu, add=None):
+    """As `plain.group_norm_backward`."""
+    x, dy = np.ascontiguousarray(x), np.ascontiguousarray(dy)
+    dx, dscale, dshift = np.empty_like(x), np.empty_like(scale), np.empty_like(shift)
+    add = dx[:0] if add is None else np.ascontiguousarray(add)
+    normalise_backward(dy, x, scale, shift, mean, rstd, silu, add, dx, dscale, dshift)
+    return dx, dscale, dshift
 
 
 def sigmoid(u):
@@ -45,6 +62,7 @@ def _compile_sigmoid(u):
 @compiled(fastmath=SUMS)
 def total(row):
     """The sum of a row."""
+    full_vectors()
     found = row.dtype.type(0)
     for p in range(row.size):
         found += row[p]
@@ -54,6 +72,7 @@ def total(row):
 @compiled(fastmath=SUMS)
 def moment(a, m, b, n):
     """The sum of (a - m) (b - n), of two rows."""
+    full_vectors()
     found = a.dtype.type(0)
     for p in range(a.size):
         found += (a[p] - m) * (b[p] - n)
@@ -61,8 +80,9 @@ def moment(a, m, b, n):
 
 
 @compiled(parallel=True)
-def group_norm(x, scale, shift, tiny, silu, y, mean, rstd):
+def normalise(x, scale, shift, tiny, silu, y, mean, rstd):
     """Write y, mean and rstd."""
+    full_vectors()
     (N, C), groups, zero = scale.shape, mean.shape[1], x.dtype.type(0)
     width = C // groups
     pixels, out = x.reshape(N, C, -1), y.reshape(N, C, -1)
@@ -70,6 +90,7 @@ def group_norm(x, scale, shift, tiny, silu, y, mean, rstd):
     # without silu max(sigmoid, 1) is 1: a loop for each would compile for longer
     least = zero if silu else x.dtype.type(1)
     for i in numba.prange(N * groups):
+        full_vectors()
         n, g = i // groups, i % groups
         block = pixels[n, g * width : (g + 1) * width].reshape(-1)
         m = total(block) / count
@@ -87,18 +108,18 @@ def group_norm(x, scale, shift, tiny, silu, y, mean, rstd):
 @compiled
 def silu_slope(u, least):
     """The derivative of u * s, s = sigmoid(u) or 1: s (1 + u (1 - s))."""
+    full_vectors()
     s = max(sigmoid(u), least)
     return s + u * (s - s * s)
 
 
 @compiled(parallel=True)
-def group_norm_backward(
-    dy, x, scale, shift, mean, rstd, silu, add, dx, dscale, dshift
-):  # fmt: skip
+def normalise_backward(dy, x, scale, shift, mean, rstd, silu, add, dx, dscale, dshift):
     """Write dx, dscale and dshift, recomputing u and its sigmoid from x.
 
     add has dx's shape and is added to it, or size 0 for none.
     """
+    full_vectors()
     (N, C), groups, zero = scale.shape, mean.shape[1], x.dtype.type(0)
     width = C // groups
     pixels, out = x.reshape(N, C, -1), dx.reshape(N, C, -1)
@@ -106,6 +127,7 @@ def group_norm_backward(
     count = x.dtype.type(width * pixels.shape[2])
     least = zero if silu else x.dtype.type(1)  # as in the forward pass
     for i in numba.prange(N * groups):
+        full_vectors()
         n, g = i // groups, i % groups
         m, r = mean[n, g], rstd[n, g]
         mean_d, mean_dx = zero, zero  # of d = dL/dxhat, and of d * xhat

@@ -20,7 +20,7 @@ from row to row and from image to image.
 
 from numpy import uint64
 
-from nanodiff.fast.compiled import compiled
+from nanodiff.fast.compiled import compiled, full_vectors
 
 RIGHT, BELOW = 1000, 1001  # in place of a row: see `add_rows`
 ONE, TWO, THREE, FOUR = uint64(1), uint64(2), uint64(3), uint64(4)
@@ -85,6 +85,7 @@ def copy_part(images, c, row, first, every, lead, pitch, span):
 @compiled
 def pack(images, planes, layout, lead, pitch, span, work):
     """Write the planes of all channels of (n, C, H, W) images."""
+    full_vectors()
     P, first, every, across, phases, sums, matrix = layout
     length = planes.shape[1]
     for c in range(images.shape[1]):
@@ -107,6 +108,7 @@ def pack(images, planes, layout, lead, pitch, span, work):
 @compiled
 def unpack(planes, length, images, k, layout, pitch, span, bias, work):
     """Write channel k of (n, K, H, W) images, with a bias, from its planes."""
+    full_vectors()
     N, K, H, W = images.shape
     pixels = images.reshape(-1)
     _, first, every, across, phases, sums, matrix = layout
@@ -134,6 +136,7 @@ def unpack(planes, length, images, k, layout, pitch, span, bias, work):
 @compiled
 def pick(i, planes, work):
     """Row i: a plane, or for i < 0 row -i of `work`."""
+    full_vectors()
     return planes[i] if i >= 0 else work[-i]
 
 
@@ -143,6 +146,7 @@ def add_rows(sums, planes, work, length, pitch):
 
     With RIGHT or BELOW for b: by how much a falls to the next pixel in that direction.
     """
+    full_vectors()
     for n in range(len(sums)):
         into = pick(sums[n, 0], planes, work)
         falls, one = sums[n, 2] >= RIGHT, into.dtype.type(1)
@@ -157,6 +161,7 @@ def add_rows(sums, planes, work, length, pitch):
 @compiled
 def multiply(matrix, rows, into, length):
     """Rows of `into` are a matrix (n, 9) of `plans.tiled` times the first nine rows."""
+    full_vectors()
     x0, x1, x2, x3, x4 = rows[0], rows[1], rows[2], rows[3], rows[4]
     x5, x6, x7, x8 = rows[5], rows[6], rows[7], rows[8]
     for i in range(len(matrix)):

@@ -125,8 +125,8 @@ class Plan:
     n): the weights of the taps are fold times the n weights of a kernel. With several
     `columns` it is applied to each column of the kernel by itself, and columns[i] says
     how far to the right column i looks. x, y, dy: the layouts; dy is read in the weight
-    gradient. swapped: the weight's first axis is that of x, not of y. dx: the plan of
-    the input gradient, which takes dy for its x.
+    gradient. dx: the plan of the input gradient, which takes dy for its x, and the
+    weight with its first two axes exchanged.
     """
 
     taps: tuple
@@ -135,7 +135,6 @@ class Plan:
     y: Layout = ONE_PLANE
     dy: Layout = ONE_PLANE
     columns: tuple = (0,)
-    swapped: bool = False
     dx: "Plan | None" = None
 
     def grid(self, H, W):
@@ -159,7 +158,7 @@ def strided(kernel, stride):
     x, fold = ONE_PLANE if stride == 1 else PHASES, np.eye(kernel**2)
     back = [(x, y, -down, -right) for y, x, down, right in taps]  # every tap, from y
     order = sorted(range(len(back)), key=back.__getitem__)
-    dx = Plan(tuple(back[i] for i in order), fold[order], y=x, swapped=True)
+    dx = Plan(tuple(back[i] for i in order), fold[order], y=x)
     return Plan(tuple(taps), fold, x, dx=dx)
 
 
@@ -192,7 +191,6 @@ def upsampling():
     dx_fold = np.array([[1, 1, 1], [-1, 0, 0], [0, 0, 1]])  # W, -w0, w2
     dx = Plan(
         taps((0, 0, 0), (0, 1, 2), (0, 0, -1)), np.kron(dx_fold, dx_fold), FALLING_DY,
-        swapped=True,
     )  # fmt: skip
     return Plan(
         taps((0, 1, 2), (0, 1, 1), (0, -1, 0)), np.kron(fold, fold),
@@ -218,5 +216,5 @@ def tiled(rows):
 
     x, y, dy = layout(range(-1, m + 1), B.T), layout(range(m), A.T), layout(range(m), A)
     taps, columns = tuple((i, i, 0, 0) for i in range(n)), (-1, 0, 1)
-    dx = Plan(taps, G[:, ::-1], x, y, dy, columns[::-1], swapped=True)
+    dx = Plan(taps, G[:, ::-1], x, y, dy, columns[::-1])
     return Plan(taps, G, x, y, dy, columns, dx=dx)

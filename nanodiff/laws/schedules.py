@@ -7,7 +7,7 @@ from nanodiff.laws.report import Report, allowed, law
 
 SEEN = 0.015  # two grey levels of 256, in [-1, 1]
 AGREES = 1e-2  # in sqrt(alpha_bar): how near a table is to its formula
-KINDS = ("linear", "quadratic", "cosine", "sigmoid")
+KINDS = ("linear", "quadratic", "cosine", "sigmoid", "straight")
 KEPT = "the 1 of the data kept as the first noisy step"
 LAWS = {}  # name: (judge, usual cause)
 
@@ -28,10 +28,10 @@ def check_schedule(
     beta, alpha_bar: either or both, for t = 1..T, or T + 1 values that start with the
     data's, 0 and 1. first: the index of the first noisy step, 0 or 1, told apart if not
     given. kind: "linear" (1e-4 to 0.02 at T = 1000, scaled or not), "quadratic",
-    "cosine" or "sigmoid"; start, end, offset, cap change its formula. q_sample(x0, t,
-    eps), or q_sample(x0, t), with t an index of the tables. tables: derived ones by
-    name, such as posterior_variance. Raises ValueError for a kind that is not known, or
-    arrays that are no tables.
+    "cosine", "sigmoid" or "straight", which is flow matching's; start, end, offset, cap
+    change its formula. q_sample(x0, t, eps), or q_sample(x0, t), with t an index of the
+    tables. tables: derived ones by name, such as posterior_variance. Raises ValueError
+    for a kind that is not known, or arrays that are no tables.
 
     >>> from nanodiff import linear
     >>> check_schedule(alpha_bar=linear(100).alpha_bar, kind="linear").broken
@@ -97,6 +97,9 @@ def formulas(kind, T, start=None, end=None, offset=0.008, cap=0.999):
         return [beta, np.minimum(beta * 1000 / T, cap)]
     if kind == "cosine":
         curve = np.cos((np.arange(T + 1) / T + offset) / (1 + offset) * np.pi / 2) ** 2
+    elif kind == "straight":
+        u = np.arange(T + 1) / (T + 1)
+        curve = (1 - u) ** 2 / ((1 - u) ** 2 + u**2)
     else:
         low, high = -3 if start is None else start, 3 if end is None else end
         curve = 1 / (1 + np.exp(-np.linspace(low, high, T + 1)))
