@@ -74,12 +74,12 @@ def goes_on(run):
           f"{now:.2g} and falls to 0 as a cosine")  # fmt: skip
 
 
-def stopped(stop, script, words, team):
-    """End a script whose run was stopped; say once how it goes on, with these words."""
+def stopped(stop, team, script, *words):
+    """End a script whose run was stopped; say once by which line it goes on."""
     if team.first:
-        line = command(script, *words)
-        line = f"mpiexec -n {team.size} {line}" if team.size > 1 else line
-        print(f"\n{stop}; go on with --resume:\n{line}", file=sys.stderr)
+        processes = f"mpiexec -n {team.size} " if team.size > 1 else ""
+        again = command(script, *words)
+        print(f"\n{stop}; go on with --resume:\n{processes}{again}", file=sys.stderr)
     raise SystemExit(128 + stop.signal) from None
 
 

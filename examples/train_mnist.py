@@ -22,7 +22,7 @@ from limits import (
     seed,
     steps,
     stopped,
-)
+)  # fmt: skip
 
 from nanodiff import data, sampling, trained, viz
 from nanodiff.optim import OPTIMIZERS
@@ -182,7 +182,7 @@ def main(team=ALONE):
     except Stopped as stop:
         words = ["--resume", "--out", args.out]
         words += ["--data", args.data] if args.data else []
-        stopped(stop, "train_mnist", words, team)
+        stopped(stop, team, "train_mnist", *words)
     except (ValueError, OSError) as error:
         raise SystemExit(f"train_mnist.py: error: {error}") from error
     files = ", ".join(sorted(file.name for file in args.out.iterdir()))

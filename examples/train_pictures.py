@@ -28,7 +28,7 @@ from limits import (
     steps,
     stopped,
     weight,
-)
+)  # fmt: skip
 
 from nanodiff import data, viz
 from nanodiff.parallel import ALONE, together
@@ -160,7 +160,7 @@ def resume(args, path, images, names):
     return run
 
 
-def again(args):
+def to_resume(args):
     """The words that go on with a run that was stopped."""
     words = [args.folder, "--resume", "--out", args.out]
     words += ["--flips"] if args.flips else []
@@ -204,7 +204,7 @@ def main(team=ALONE):
         viz.folder(args.out)
         path, names = learn(args, team)
     except Stopped as stop:
-        stopped(stop, "train_pictures", again(args), team)
+        stopped(stop, team, "train_pictures", *to_resume(args))
     except (ValueError, OSError) as error:
         parser.error(str(error))
     files = ", ".join(sorted(file.name for file in args.out.iterdir()))

@@ -121,7 +121,7 @@ def main(team=ALONE):
         )  # fmt: skip
     except Stopped as stop:
         words = ["--resume", "--out", args.out, "--n", args.n]
-        stopped(stop, "train_sprites", words, team)
+        stopped(stop, team, "train_sprites", *words)
     except (ValueError, OSError) as error:
         raise SystemExit(f"train_sprites.py: error: {error}") from error
     files = ", ".join(sorted(file.name for file in args.out.iterdir()))

@@ -104,8 +104,8 @@ else:
 
 def set_threads(n):
     """Let the loops of `fast`, in this Python thread, and BLAS use n threads."""
-    n = check.integer("n", n, 1, None if PLAIN else numba.config.NUMBA_NUM_THREADS)
+    n = check.integer("n", n, 1)
     turn.blas.limit(limits=n, user_api="blas")
     if not PLAIN:
-        with turn:  # which loads the threads
-            numba.set_num_threads(n)
+        with turn:  # so that they are started as always
+            numba.set_num_threads(min(n, numba.config.NUMBA_NUM_THREADS))

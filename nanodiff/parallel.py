@@ -117,6 +117,8 @@ class Team:
             words = "" if error.code is code else f"{error.code}\n"
         else:
             code, words = 1, "".join(traceback.format_exception(error))
+        if not self.first:
+            time.sleep(1)  # the first may have the same to say, or has to save
         place = f"process {self.rank} of {self.size}"
         print(f"{words}{place} ends all with status {code}", file=sys.stderr)
         sys.stderr.flush()

@@ -220,8 +220,8 @@ class Run:
         second Ctrl-C stops at once. In other threads than the main one there are no
         signals. images, context: as for `train`. If the loss is not finite it raises
         FloatingPointError and says which save is the last; if there was none, it saves.
-        team: the processes that train together, see `parallel`. The first of them
-        saves and draws; a signal is not delayed to the end of a step, which is lost.
+        team: the processes that train together, see `parallel`. The first of them saves
+        and draws; a signal does not wait for the end of a step, which is lost.
 
         Raises ValueError, before a step, if they are not those that the run began with,
         if nothing can be written to `path`, if another run is writing there, if the
@@ -269,7 +269,8 @@ class Run:
 
     def _checksum(self):
         """A number of the settings, the losses and the weights."""
-        found = zlib.crc32(repr(self._config()).encode())
+        config = self._config() | {"held_out": None}  # which is the first process's
+        found = zlib.crc32(repr(config).encode())
         for w in self.model.named_params().values():
             found = zlib.crc32(np.ascontiguousarray(w), found)
         return found
@@ -290,6 +291,8 @@ class Run:
         try:
             yield from self._shown(images, context, team)
         except FloatingPointError as error:
+            if not team.first:
+                raise
             params = self.model.named_params().values()
             if (
                 team.first

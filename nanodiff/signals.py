@@ -4,6 +4,7 @@ import signal
 import threading
 
 from nanodiff import check
+from nanodiff.parallel import ALONE
 
 
 class Stopped(KeyboardInterrupt):
@@ -17,15 +18,14 @@ class Stopped(KeyboardInterrupt):
 class Signals:
     """`with Signals(team) as signals:` notes SIGINT, SIGTERM and SIGHUP in `caught`.
 
-    So they take effect where the code asks, between two steps. In a `parallel.Team`
-    whose process is not busy the first raises Stopped at once: a process that waits for
-    the others may wait for ever, and Open MPI's mpiexec kills all a quarter of a second
-    later. A second SIGINT raises KeyboardInterrupt at once. A SIGHUP that is ignored,
-    as under nohup, stays so. Python allows handlers in the main thread only; elsewhere
-    nothing is caught.
+    So they take effect where the code asks, between two steps. If the process of a team
+    is not busy, the first raises Stopped at once: what it waits for may never come, and
+    Open MPI's mpiexec kills all a quarter of a second later. A second SIGINT raises
+    KeyboardInterrupt at once. A SIGHUP that is ignored, as under nohup, stays so.
+    Python allows handlers in the main thread only; elsewhere nothing is caught.
     """
 
-    def __init__(self, team):
+    def __init__(self, team=ALONE):
         check.thing("team", team, "a Team", "busy", "stopped")
         self.caught, self.message, self.before, self.team = None, None, {}, team
 

@@ -99,7 +99,7 @@ def test_more_than_a_hundred_pictures_are_those_of_their_streams():
 def test_bad_input_is_named():
     for seed, images, words in (
         (-1, [0], r"seed is -1, expected 0\.\."),
-        (None, [0], "seed is None, expected an integer"),
+        (None, [0], "seed is None, expected an integer in 0"),
         (0, [-1], "images go from -1 to -1, expected within"),
         (0, 3, r"images has shape \(\), expected"),
     ):
