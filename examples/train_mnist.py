@@ -22,7 +22,7 @@ from limits import (
     seed,
     steps,
     stopped,
-)  # fmt: skip
+)
 
 from nanodiff import data, sampling, trained, viz
 from nanodiff.optim import OPTIMIZERS

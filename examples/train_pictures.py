@@ -28,7 +28,7 @@ from limits import (
     steps,
     stopped,
     weight,
-)  # fmt: skip
+)
 
 from nanodiff import data, viz
 from nanodiff.parallel import ALONE, together

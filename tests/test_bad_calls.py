@@ -162,7 +162,6 @@ GOOD = {  # by the parameter's name, then what is special of a function or a cla
     "sampler": lambda: "ddim", "shape": lambda: (1, 8, 8), "titles": lambda: ["a", "b"],
     "draws": lambda: 2, "held_out": lambda: [(1, 2.0)], "named": lambda: {"linear": LINEAR},
     "half": lambda: True, "twin": lambda: export.to_torch(unet()),
-    "held_out": lambda: [(1, 2.0)], "named": lambda: {"linear": LINEAR},
     "comm": lambda: types.SimpleNamespace(rank=0, size=1, Dup=lambda: None),
     "team": lambda: ALONE, "loss": lambda: 0.5, "weight": lambda: 1.0, "number": lambda: 1,
     "heads": lambda: 2, "attention": lambda: 2, "gamma": lambda: 5.0, "min_snr": lambda: 5.0,

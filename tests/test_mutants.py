@@ -31,6 +31,7 @@ FRESH = [
     "likelihood", "optim", "self_conditioning", "train", "checkpoint", "attention",
     "unet", "data", "viz", "guidance", "latent", "respace", "gradcheck", "plain",
     "pictures", "trained", "export", "parallel", "streams", "toy", "sampling",
+    "signals", "run",
 ]  # fmt: skip
 JUDGES = {  # the test files of which one must fail
     "check": ["check"],

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,11 @@ from nanodiff.run import Run
 from nanodiff.train import Recipe
 
 ROOT = Path(__file__).parent.parent
-EXAMPLES = sorted({*(ROOT / "examples").glob("*.py")} - {ROOT / "examples/limits.py"})
+NEEDS = {"limits": None, "export_onnx": "onnxruntime", "train_on_gpu": "torch"}
+EXAMPLES = sorted(
+    path for path in (ROOT / "examples").glob("*.py")
+    if path.stem not in NEEDS or NEEDS[path.stem] and find_spec(NEEDS[path.stem])
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")

@@ -46,17 +46,21 @@ def compiled(function=None, **options):
     return made
 
 
-@intrinsic
-def full_vectors(typing_context):
+def full_vectors():
     """Let the function that calls this use vectors of 512 bits, where there are any.
 
     For Intel's processors LLVM prefers 256 bits, as some early ones slowed down. Inside
     `prange` it is called again, since the body becomes a function of its own.
     """
 
-    def generate(context, builder, signature, args):
-        # set.add: llvmlite's own `add` refuses a name that it does not know
-        set.add(builder.function.attributes, '"prefer-vector-width"="512"')
-        return context.get_dummy_value()
 
-    return numba.types.void(), generate
+if not numba.config.DISABLE_JIT:
+
+    @intrinsic
+    def full_vectors(typing_context):  # noqa: F811, the same where it is compiled
+        def generate(context, builder, signature, args):
+            # set.add: llvmlite's own `add` refuses a name that it does not know
+            set.add(builder.function.attributes, '"prefer-vector-width"="512"')
+            return context.get_dummy_value()
+
+        return numba.types.void(), generate
