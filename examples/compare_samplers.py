@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 from limits import count, run, seed
 
-from nanodiff import data, ddim, ddpm, files, trained, viz
+from nanodiff import data, ddim, ddpm, dpm, files, flow, trained, viz
 from nanodiff.evaluate import ScoreCard, in_batches
 from nanodiff.guidance import guide
 from nanodiff.parallel import ALONE, together
@@ -36,6 +36,8 @@ SAMPLERS = {  # DDPM with beta_tilde is DDIM with eta = 1 (tests/test_respace.py
     "DDIM, eta 0.5": ("ddim", 0.5),
     "DDIM, eta 1 = DDPM, beta_tilde": ("ddpm", "beta_tilde"),
     "DDPM, beta": ("ddpm", "beta"),
+    "DPM-Solver++(2M)": ("dpm", None),
+    "Heun on the line": ("flow", None),
 }
 
 
@@ -67,6 +69,10 @@ def draw(found, labels, rng, kind, knob, steps):
     xT = rng.standard_normal((len(labels), 1, 28, 28)).astype(np.float32)
     if kind == "ddim":
         loop = ddim.sample(model, found.schedule, xT, steps, knob, rng, clip=1.0)
+    elif kind == "dpm":
+        loop = dpm.sample(model, found.schedule, xT, steps, clip=1.0)
+    elif kind == "flow":  # two calls a step, but the last: so many calls, or one fewer
+        loop = flow.sample(model, found.schedule, xT, (steps + 1) // 2, clip=1.0)
     else:
         model, schedule = respace(model, found.schedule, steps)
         loop = ddpm.sample(model, schedule, xT, rng, knob, clip=1.0)
