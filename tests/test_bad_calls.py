@@ -221,7 +221,7 @@ SPECIAL = {  # where a name means something else
     "parallel.Team.rows": {"name": lambda: "n"}, "parallel.Team.gather": {"rows": lambda: IMAGES},
     "export.to_torch": {"found": unet},
     "export.to_onnx": {"found": unet, "path": lambda: "made.onnx"},
-    "viz.save_fields": {"times": lambda: [9, 4]},
+    **{f"viz.{name}": {"times": lambda: [9, 4]} for name in ("fields", "save_fields")},
     "files.read_npz": {"path": stored}, "files.read_arrays": {"path": stored},
     "files.exactly": {"size": lambda: 3}, "files.plain": {"name": lambda: "settings"},
     "files.write_npz": {"arrays": lambda: {"w": floats(3, 2)}},
