@@ -17,9 +17,7 @@ export async function network(name, report) {
     ),
   );
   const { alpha_bar, shape, classes } = JSON.parse(new TextDecoder().decode(about));
-  const session = await once(name, () =>
-    ort.InferenceSession.create(weights, { executionProviders: ["wasm"] }),
-  );
+  const session = await once(name, () => open(ort, name, weights));
   const schedule = Schedule.of(alpha_bar);
 
   async function run(xt, t, context, x0_hat) {
@@ -38,6 +36,15 @@ export async function network(name, report) {
   const guessing = session.inputNames.includes("x0_hat");
   const fresh = () => (guessing ? with_last_guess(run, schedule) : run);
   return { schedule, shape, classes, fresh };
+}
+
+async function open(ort, name, weights) {
+  try {
+    return await ort.InferenceSession.create(weights, { executionProviders: ["wasm"] });
+  } catch (error) {
+    files.delete(`dist/${name}.onnx`);
+    throw new Error(`dist/${name}.onnx does not load: it is damaged (${error.message})`);
+  }
 }
 
 function runtime(report) {

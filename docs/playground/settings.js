@@ -30,9 +30,9 @@ export function read(form, text) {
   return sentences;
 }
 
-/** A sentence for the first control with a value that does not fit, or nothing. */
-export function complaint(form) {
-  const control = [...form.elements].find((one) => one.willValidate && !one.validity.valid);
+/** A sentence for the first control of a half whose value does not fit, or nothing. */
+export function complaint(half) {
+  const control = half.querySelector("input:invalid, select:invalid");
   if (!control) return "";
   const value =
     control.validity.badInput || control.value === "" ? "no number" : control.value;

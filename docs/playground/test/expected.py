@@ -12,7 +12,8 @@ from nanodiff import ddim, ddpm, exact, guide, latent, schedule
 from nanodiff.respace import respace
 
 TABLES = "beta", "alpha", "alpha_bar", "beta_tilde"
-MEANS, STDS, WEIGHTS = [[-1.5, 0.0], [1.0, 0.5], [0.0, -1.0]], [0.1, 0.3, 0.0], [1, 2, 3]
+MEANS = [[-1.5, 0.0], [1.0, 0.5], [0.0, -1.0]]
+STDS, WEIGHTS = [0.1, 0.3, 0.0], [1.0, 2.0, 3.0]
 T, N, STEPS = 60, 5, 7
 
 
@@ -68,7 +69,8 @@ def others():
     model = guide(lambda xt, t, context: xt * t + context[:, :1], context, w=1.5)
     arc = [latent.slerp(a[:1], b[:1], f).ravel() for f in (0.0, 0.3, 1.0)]
     same = latent.slerp(a[:1], a[:1], 0.3).ravel()
-    return {"a": a.ravel(), "b": b[0], "context": context, "guided": model(a, 3).ravel(),
+    guided = model(a, 3).ravel()
+    return {"a": a.ravel(), "b": b[0], "context": context, "guided": guided,
             "arc": arc, "same": same}  # fmt: skip
 
 

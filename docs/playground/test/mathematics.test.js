@@ -6,6 +6,7 @@ import { test } from "node:test";
 import * as ddim from "../ddim.js";
 import * as ddpm from "../ddpm.js";
 import { mixture } from "../exact.js";
+import { noise, of_ddim, of_ddpm } from "../film.js";
 import { guide } from "../guidance.js";
 import { slerp } from "../latent.js";
 import { Generator } from "../random.js";
@@ -92,6 +93,24 @@ test("the exact predictor is the library's, and so are whole runs with it", asyn
       "ddim",
     );
   }
+});
+
+test("DDIM with eta 1 is DDPM with beta_tilde, from the same noise", async () => {
+  const { means, stds, weights } = known.runs;
+  const schedule = NAMED.linear(100);
+  const model = mixture(schedule, means, stds, weights);
+  const turn = { signal: new AbortController().signal, progress() {} };
+  const wish = { steps: 9, eta: 1, variance: "beta_tilde", clip: null };
+  const ddpm = await of_ddpm(model, schedule, noise(4, 40), wish, turn);
+  const ddim = await of_ddim(model, schedule, noise(4, 40), wish, turn);
+  ddpm.forEach(({ t, xt, x0_hat }, i) => {
+    assert.equal(t, ddim[i].t);
+    agree(xt, [...ddim[i].xt], `xt at ${t}`);
+    agree(x0_hat, [...ddim[i].x0_hat], `x0_hat at ${t}`);
+  });
+  const silent = { ...wish, variance: "none" };
+  const still = await of_ddpm(model, schedule, noise(4, 40), silent, turn);
+  assert.notEqual(still.at(-1).xt[0], ddpm.at(-1).xt[0]);
 });
 
 test("guidance and the arc are the library's", async () => {
