@@ -19,15 +19,16 @@ export class Editor {
     canvas.addEventListener("keydown", (event) => this.key(event));
     fields.add.addEventListener("click", () => this.add({ x: 0, y: 0 }));
     fields.remove.addEventListener("click", () => this.remove());
-    fields.cloud.addEventListener("input", () =>
-      this.choose(fields.cloud.valueAsNumber - 1),
-    );
+    fields.cloud.addEventListener("input", () => {
+      if (fields.cloud.validity.valid) this.choose(fields.cloud.valueAsNumber - 1);
+    });
     for (const name of FIELDS) {
       fields[name].addEventListener("input", () => {
         if (fields[name].validity.valid)
           this.change({ [name]: fields[name].valueAsNumber });
       });
     }
+    this.choose(0);
   }
 
   set(clouds) {

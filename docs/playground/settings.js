@@ -17,9 +17,9 @@ export function read(form, text) {
       control.checked = value === "on";
     } else {
       const before = control.value;
-      control.value = value;
-      const wrong = control.type !== "number" && control.value !== value;
-      if (wrong || !control.checkValidity()) {
+      const number = ["range", "number"].includes(control.type);
+      control.value = number && Number.isNaN(Number(value)) ? "" : value;
+      if (control.value !== value || !control.checkValidity()) {
         if (control.type !== "range") control.value = before;
         sentences.push(
           `${name} is ${value}, ${expected(control)}: ${control.value} is taken.`,

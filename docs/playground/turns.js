@@ -4,11 +4,13 @@ const LATE = 150; // milliseconds after which progress is shown
 
 /** say(sentence): tells what failed. bar: a <progress>. */
 export function turns(say, bar) {
+  const half = bar.closest("section");
   let running = new AbortController();
   return async (work) => {
     running.abort();
     running = new AbortController();
     const { signal } = running;
+    half.ariaBusy = "true";
     const late = setTimeout(() => {
       bar.hidden = signal.aborted;
     }, LATE);
@@ -21,7 +23,10 @@ export function turns(say, bar) {
       if (!signal.aborted) say(error.message);
     } finally {
       clearTimeout(late);
-      if (!signal.aborted) bar.hidden = true;
+      if (!signal.aborted) {
+        bar.hidden = true;
+        half.ariaBusy = "false";
+      }
     }
   };
 }

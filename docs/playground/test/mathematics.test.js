@@ -132,13 +132,15 @@ test("a network is shown no guess, then its last one", async () => {
   const shown = [];
   const model = with_last_guess((xt, _t, _context, x0_hat) => {
     shown.push(x0_hat);
-    return xt.map(() => 0.5);
+    return xt.map(() => 0.5 * shown.length);
   }, schedule);
   const xt = array([1, 2]);
   await model(xt, 50, []);
   await model(xt, 25, []);
+  await model(xt, 9, []);
   agree(shown[0], [0, 0], "no guess");
-  agree(shown[1], [...predict_x0(schedule, xt, 50, array([0.5, 0.5]))], "its last guess");
+  agree(shown[1], [...predict_x0(schedule, xt, 50, array([0.5, 0.5]))], "its first guess");
+  agree(shown[2], [...predict_x0(schedule, xt, 25, array([1, 1]))], "its last guess");
 });
 
 test("the random numbers are standard normal, and a seed repeats them", () => {
