@@ -134,14 +134,14 @@ function name_mixers(classes) {
 
 const canvas = () => document.createElement("canvas");
 
-/** Thumbnails at equal distances: x_t above, x0_hat below. */
+/** Thumbnails at equal distances, each once: x_t above, x0_hat below. */
 function strip(box, film, shape) {
   const last = film.length - 1;
   const places = Array.from({ length: THUMBS }, (_, i) =>
     Math.round((i * last) / (THUMBS - 1)),
   );
-  const row = (name) => places.map((i) => paint(canvas(), film[i][name], shape));
-  box.replaceChildren(...row("xt"), ...row("x0_hat"));
+  const shown = [...new Set(places)].flatMap((i) => [film[i].xt, film[i].x0_hat]);
+  box.replaceChildren(...shown.map((x) => paint(canvas(), x, shape)));
 }
 
 /** Show a picture (C, H, W) of values in -1..1 on a canvas, which is returned. */
