@@ -329,6 +329,17 @@ def place(box, x, y, edge=3.4):
     )
 
 
+def test_a_touch_adds_a_cloud(visit):
+    size = {"width": WIDTHS[-1], "height": 844}
+    page = ready(visit("mixture=two", viewport=size, has_touch=True, is_mobile=True))
+    page.locator("#data").scroll_into_view_if_needed()
+    page.touchscreen.tap(*place(page.locator("#data").bounding_box(), 0, 2))
+    clouds = page.locator("[name=mixture]").input_value().split(";")
+    assert len(clouds) == 3
+    x, y, *_ = map(float, clouds[2].split(","))
+    assert abs(x) < 0.1 and abs(y - 2) < 0.1
+
+
 def test_play_runs_from_noise_to_data(visit):
     page = ready(visit("steps=5"))
     page.locator("#play").click()

@@ -11,7 +11,7 @@ export function read(form, text) {
   const sentences = [];
   for (const [name, value] of new URLSearchParams(text)) {
     const control = form.elements.namedItem(name);
-    if (!(control instanceof HTMLElement)) {
+    if (control?.name !== name) {
       sentences.push(`The link names ${name}, which is no setting.`);
     } else if (control.type === "checkbox") {
       control.checked = value === "on";
