@@ -7,6 +7,7 @@ by `reference.py`, from the docstrings.
 
 import os
 import re
+import shutil
 import sys
 from pathlib import Path
 
@@ -24,7 +25,7 @@ import nanodiff  # noqa: E402
 project, version = "nanodiff", nanodiff.__version__
 copyright = "the contributors to nanodiff, MIT licence"  # noqa: A001
 extensions = ["myst_nb", "sphinx_copybutton"]
-exclude_patterns = ["_build", "package.md"]  # package.md is the package index's page
+exclude_patterns = ["_build", "package.md", "playground/**"]  # not pages of the site
 html_theme, html_title = "furo", "nanodiff"
 font = Path(ziamath.__file__).parent / "fonts/STIXTwoMath-Regular.ttf"
 html_static_path, html_css_files = ["_static", str(font)], ["nanodiff.css"]
@@ -60,7 +61,16 @@ def to_reference(app, name, source):
     )
 
 
+def playground(app, error):
+    """Copy the playground beside the pages, with what `npm run build` has made."""
+    shutil.copytree(
+        HERE / "playground", Path(app.outdir) / "playground", dirs_exist_ok=True,
+        ignore=shutil.ignore_patterns("node_modules", "test", "screenshots"),
+    )  # fmt: skip
+
+
 def setup(app):
+    app.connect("build-finished", playground)
     app.connect("source-read", to_reference)
     app.add_html_math_renderer("mathml", (formula, None), (formula, None))
     app.connect("builder-inited", lambda app: reference.write(HERE / "reference"))

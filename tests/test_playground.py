@@ -1,0 +1,517 @@
+"""The page for the browser: its numbers are the library's, and each control answers.
+
+docs/playground.md says how to build it. Chromium is Debian's, or Playwright's own;
+without a browser, without node or without what is built, tests are skipped.
+"""
+
+import functools
+import http.server
+import json
+import os
+import runpy
+import shutil
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nanodiff import data, ddim, guide, pretrained
+
+PAGE = Path(__file__).parent.parent / "docs/playground"
+SHOTS = PAGE / "dist/screenshots"
+needs_networks = pytest.mark.skipif(
+    not (PAGE / "dist/sprites.json").exists(),
+    reason="the networks are not there: in docs/playground, npm ci && npm run build",
+)
+WIDTHS = (1280, 400)
+MUTANTS = [  # errors in the page's mathematics, each of which node's tests notice
+    ("schedule.js", "1e-4, 0.02", "1e-4, 0.021"),
+    ("schedule.js", "offset = 0.008", "offset = 0.01"),
+    ("schedule.js", "product *= value", "product = value"),
+    ("schedule.js", "Math.sqrt(alpha[t]) * (1 -", "Math.sqrt(alpha_bar[t]) * (1 -"),
+    ("prediction.js", "return [within, predict_eps(schedule, xt, t, within)]",
+     "return [within, eps_hat]"),
+    ("ddpm.js", "|| beta_tilde === 0", ""),
+    ("ddpm.js", "Math.sqrt(added), z", "added, z"),
+    ("ddim.js", "Math.floor((i * T) / steps)", "Math.ceil((i * T) / steps)"),
+    ("ddim.js", "alpha_bar_s - sigma ** 2", "alpha_bar_s"),
+    ("respace.js", "model(xt, times[i])", "model(xt, i)"),
+    ("exact.js", "0.5 * D", "0.5"),
+    ("guidance.js", "1 + w", "w"),
+    ("latent.js", "share * angle", "angle"),
+    ("self_conditioning.js", "x0_hat = predict_x0", "x0_hat ??= predict_x0"),
+    ("random.js", "-2 * Math.log", "-Math.log"),
+]  # fmt: skip
+SECOND = "open=on&picture_steps=2"  # the page's second half, quick
+
+
+@pytest.fixture(scope="module")
+def expected():
+    return runpy.run_path(str(PAGE / "test/expected.py"))["expected"]()
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *what):
+        pass
+
+
+@pytest.fixture(scope="module")
+def address():
+    server = http.server.ThreadingHTTPServer(
+        ("127.0.0.1", 0), functools.partial(Quiet, directory=PAGE)
+    )
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/"
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    sync = pytest.importorskip("playwright.sync_api", reason="needs playwright")
+    path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
+    with sync.sync_playwright() as playwright:
+        if path is None and not Path(playwright.chromium.executable_path).exists():
+            pytest.skip(
+                "needs Chromium: apt-get install chromium, or playwright install"
+            )
+        found = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield found
+        found.close()
+
+
+@pytest.fixture
+def visit(browser, address):
+    """visit(link, **options) opens the page; a word in the console fails the test."""
+    contexts, wrong = [], []
+
+    def visit(link="", before=lambda page: None, **options):
+        contexts.append(browser.new_context(**options))
+        page = contexts[-1].new_page()
+        page.set_default_timeout(30_000)
+        page.on("console", lambda message: wrong.append(message.text))
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.on(
+            "request",
+            lambda r: r.url.startswith((address, "data:")) or wrong.append(r.url),
+        )
+        before(page)
+        page.goto(f"{address}#{link}")
+        return page
+
+    visit.wrong = wrong
+    yield visit
+    for context in contexts:
+        context.close()
+    assert not wrong
+
+
+def ready(page):
+    """Wait until the films are there."""
+    page.locator("#ddim-told", has_text="spread").wait_for()
+    if page.locator("#pictures-open").get_attribute("open") is not None:
+        page.locator("#film canvas").first.wait_for()
+    return page
+
+
+def settled(page):
+    """What the page shows, once it is twice the same and nothing runs."""
+    before = None
+    while True:
+        page.locator("section[aria-busy=true]").first.wait_for(state="detached")
+        seen = page.evaluate(
+            """() => [...document.querySelectorAll("canvas")].map((c) => c.toDataURL())
+            .concat([...document.querySelectorAll("figcaption, [role=status], output")]
+            .map((e) => e.textContent), document.querySelector("#link").value)"""
+        )
+        if seen == before:
+            return seen
+        before = seen
+        page.wait_for_timeout(400)
+
+
+def message(page, half="plane"):
+    return page.locator(f"#{half}-message").inner_text()
+
+
+# --------------------------------------------------------------------- the numbers
+
+
+def node(folder, python=sys.executable):
+    found = shutil.which("node")
+    if found is None:
+        pytest.skip("needs node")
+    return subprocess.run(
+        [found, "--test"], cwd=folder, env=os.environ | {"PYTHON": python},
+        capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+
+
+def test_node_finds_the_librarys_numbers():
+    ran = node(PAGE)
+    assert ran.returncode == 0 and "\n# fail 0\n" in ran.stdout, ran.stdout
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory, expected):
+    """The mathematics in a folder of its own, where the numbers lie ready."""
+    folder = tmp_path_factory.mktemp("playground")
+    for path in [*PAGE.glob("*.js"), PAGE / "package.json"]:
+        shutil.copy(path, folder)
+    (folder / "test").mkdir()
+    shutil.copy(PAGE / "test/mathematics.test.js", folder / "test")
+    (folder / "numbers.json").write_text(json.dumps(plain(expected)), encoding="utf-8")
+    python = folder / "python"  # prints them in place of Python
+    python.write_text(f"#!/bin/sh\ncat {folder}/numbers.json\n", encoding="utf-8")
+    python.chmod(0o755)
+    return folder
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs a shell")
+@pytest.mark.parametrize("file, right, wrong", [("ddim.js", "", ""), *MUTANTS])
+def test_an_error_in_a_formula_is_noticed(copy, file, right, wrong):
+    text = (PAGE / file).read_text(encoding="utf-8")
+    assert right in text
+    (copy / file).write_text(text.replace(right, wrong, 1), encoding="utf-8")
+    ran = node(copy, str(copy / "python"))
+    (copy / file).write_text(text, encoding="utf-8")
+    assert (ran.returncode == 0) == (right == wrong), ran.stdout
+
+
+def test_tables_and_steps_in_the_browser_are_the_librarys(visit, expected):
+    found = visit().evaluate(
+        """async ({tables, steps}) => {
+          const {NAMED} = await import("./schedule.js")
+          const [ddpm, ddim] = [await import("./ddpm.js"), await import("./ddim.js")]
+          const made = tables.map(([name, T, of]) =>
+            Object.keys(of).map((table) => [...NAMED[name](T)[table]]))
+          const schedule = NAMED.cosine(60)
+          const [xt, eps_hat, z] = [steps.xt, steps.eps_hat, steps.z]
+            .map((x) => Float64Array.from(x))
+          return {tables: made,
+            ddpm: steps.ddpm.map(([t, variance, clip]) =>
+              [...ddpm.step(schedule, xt, t, eps_hat, z, variance, clip)]),
+            ddim: steps.ddim.map(([t, s, eta, clip]) =>
+              [...ddim.step(schedule, xt, t, s, eps_hat, eta, z, clip)])}
+        }""",
+        plain(expected),
+    )
+    for made, (_, _, known) in zip(found["tables"], expected["tables"], strict=True):
+        for table, values in zip(made, known.values(), strict=True):
+            np.testing.assert_allclose(table, values, rtol=0, atol=1e-10)
+    for sampler in ("ddpm", "ddim"):
+        known = [step[-1] for step in expected["steps"][sampler]]
+        np.testing.assert_allclose(found[sampler], known, rtol=1e-10, atol=1e-10)
+
+
+def plain(value):
+    """Arrays as lists, for the browser."""
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return value.tolist() if isinstance(value, np.ndarray) else value
+
+
+@needs_networks
+@pytest.mark.parametrize(
+    "name, classes, w", [("mnist", [3], 0), ("mnist", [2, 8], 0.5), ("sprites", [0], 1)]
+)
+def test_a_ddim_run_in_the_browser_is_the_librarys(visit, name, classes, w):
+    found = pretrained(name)
+    shape, n = found.shape, len(found.classes)
+    xT = np.random.default_rng(1).standard_normal((1, *shape)).astype(np.float32)
+    context = np.float32(data.one_hot(classes, n).mean(0, keepdims=True))
+    made = visit().evaluate(
+        """async ({name, xT, context, w}) => {
+          const {network} = await import("./network.js")
+          const {guide} = await import("./guidance.js")
+          const {sample} = await import("./ddim.js")
+          const {fresh, schedule} = await network(name, () => {})
+          const model = guide(fresh(), context, w), made = []
+          const noise = Float64Array.from(xT)
+          for await (const [s, xs] of sample(model, schedule, noise, 20, 0, null, 1)) {
+            made.push([s, [...xs]])
+          }
+          return made
+        }""",
+        {"name": name, "xT": xT.ravel().tolist(), "context": context.tolist(), "w": w},
+    )
+    model = guide(found.model, context, w)
+    known = list(ddim.sample(model, found.schedule, xT, 20, clip=1.0))
+    assert [s for s, _ in made] == [s for s, _ in known]
+    error = max(
+        np.abs(np.array(x) - y.ravel()).max()
+        for (_, x), (_, y) in zip(made, known, strict=True)
+    )
+    print(f"{name} {classes} w={w}: largest difference {error:.1e}")
+    assert error < 1e-4
+
+
+# -------------------------------------------------------------------- the controls
+
+
+@needs_networks
+def test_every_control_answers_to_the_keyboard(visit):
+    page = ready(visit(f"{SECOND}&points=50&paths=2&frame=20&picture_frame=1"))
+    names = page.eval_on_selector_all(
+        "input:not([hidden]):not([readonly]), select, button, canvas[tabindex]",
+        "all => all.filter((e) => e.checkVisibility()).map((e) => e.id || e.name ||"
+        " e.value)",
+    )
+    print(len(names), "controls:", *names)
+    assert len(names) > 45
+    seen = settled(page)
+    for name in names:
+        control = page.locator(f"#{name}, [name={name}], #shapes [value={name}]").first
+        control.focus()
+        kind = control.evaluate("e => e.tagName + (e.type ?? '')")
+        key = (
+            "Enter" if "button" in kind
+            else "Space" if "checkbox" in kind
+            else "a" if kind.startswith("CANVAS")
+            else "ArrowDown" if control.evaluate("e => !e.max || e.value === e.max")
+            else "ArrowUp"
+        )  # fmt: skip
+        page.keyboard.press(key)
+        now = settled(page)
+        assert now != seen, f"{name} does nothing on {key}"
+        seen = now
+    assert message(page) == message(page, "pictures") == ""
+
+
+def test_all_is_reached_by_the_tab_key(visit):
+    page = ready(visit())
+    wanted = page.eval_on_selector_all(
+        "a, input:not([hidden]), select, button, summary, canvas[tabindex]",
+        "all => all.filter((e) => e.checkVisibility() && !e.disabled).length",
+    )
+    reached = set()
+    for _ in range(wanted):
+        page.keyboard.press("Tab")
+        reached.add(
+            page.evaluate(
+                "[...document.querySelectorAll('*')].indexOf(document.activeElement)"
+            )
+        )
+    assert len(reached) == wanted > 30
+
+
+def test_the_pointer_draws_moves_and_follows(visit):
+    page = ready(visit("mixture=cloud"))
+    box = page.locator("#data").bounding_box()
+    at = functools.partial(place, box)
+    page.mouse.move(*at(-2, 2))
+    page.mouse.down()
+    page.mouse.move(*at(2, 2), steps=30)
+    page.mouse.up()
+    drawn = page.locator("[name=mixture]").input_value().split(";")
+    assert 8 <= len(drawn) <= 12 and all(",2,0.15,1" in cloud for cloud in drawn[1:])
+    page.mouse.move(*at(0.5, 0))
+    page.mouse.down()
+    page.mouse.move(*at(-1, -2), steps=5)
+    page.mouse.up()
+    x, y, *_ = page.locator("[name=mixture]").input_value().split(";")[0].split(",")
+    assert abs(float(x) + 1) < 0.1 and abs(float(y) + 2) < 0.1
+    settled(page)
+    page.locator("#ddim").click()
+    assert int(page.locator("[name=follow]").input_value()) > 0
+
+
+def place(box, x, y, edge=3.4):
+    """Pixels of a place in the plane on a canvas."""
+    return (
+        box["x"] + box["width"] * (x / edge + 1) / 2,
+        box["y"] + box["height"] * (1 - y / edge) / 2,
+    )
+
+
+def test_a_touch_adds_a_cloud(visit):
+    size = {"width": WIDTHS[-1], "height": 844}
+    page = ready(visit("mixture=two", viewport=size, has_touch=True, is_mobile=True))
+    page.locator("#data").scroll_into_view_if_needed()
+    page.touchscreen.tap(*place(page.locator("#data").bounding_box(), 0, 2))
+    clouds = page.locator("[name=mixture]").input_value().split(";")
+    assert len(clouds) == 3
+    x, y, *_ = map(float, clouds[2].split(","))
+    assert abs(x) < 0.1 and abs(y - 2) < 0.1
+
+
+def test_play_runs_from_noise_to_data(visit):
+    page = ready(visit("steps=40"))
+    page.evaluate(
+        """() => {
+          const seen = [], time = document.querySelector("#time")
+          new MutationObserver(() => seen.push(time.textContent.slice(4)))
+            .observe(time, {childList: true})
+          window.seen = seen
+        }"""
+    )
+    page.locator("#play").click()
+    page.locator("#time", has_text="t = 0").wait_for(state="detached")
+    page.locator("#play", has_text="Play").wait_for()
+    seen = [int(t) for t in page.evaluate("window.seen")]
+    assert seen == sorted(seen, reverse=True)
+    assert len(set(seen)) > 5 and seen[-1] == 0
+
+
+def test_a_link_holds_all_settings(visit):
+    link = (
+        "frame=7&schedule=cosine&T=500&steps=9&eta=0.35&variance=beta&seed=12&points=50"
+        "&paths=3&follow=4&guess=on&mixture=1,2,0.3,1;-1,0.5,0.2,2&network=sprites"
+        "&sampler=ddpm&picture_steps=7&picture_eta=0.2&w=1.5&picture_seed=5&c0=0.5"
+        "&c4=0.25&other_seed=8&fraction=0.3"
+    )
+    page = ready(visit(link))
+    first = settled(page)
+    held = page.locator("#link").input_value().partition("#")[2].replace("%2C", ",")
+    assert set(link.split("&")) < set(held.replace("%3B", ";").split("&"))
+    again = ready(visit(held))
+    assert settled(again)[:-1] == first[:-1]
+
+
+def test_tasks_set_the_controls(visit):
+    page = ready(visit())
+    tasks = page.locator("aside li")
+    assert tasks.count() == 5
+    for i in range(4):  # the fifth opens the second half
+        before = settled(page)
+        tasks.nth(i).locator("a").click()
+        assert settled(page) != before and message(page) == ""
+        tasks.nth(i).locator("summary").click()
+        assert len(tasks.nth(i).locator("details p").inner_text()) > 80
+
+
+def test_what_the_tasks_say_is_so(visit):
+    """The figures of the first three tasks, as the page itself measures them."""
+
+    def told(link):
+        page = ready(visit(link))
+        settled(page)
+        return [page.locator(f"#{name}-told").inner_text() for name in ("ddpm", "ddim")]
+
+    for steps, shares in ((4, (14, 26)), (6, (66, 77)), (10, (97, 97))):
+        for text, share in zip(told(f"steps={steps}"), shares, strict=True):
+            assert f", {share} % in place" in text
+    without, _ = told("mixture=cloud&variance=none&steps=200")
+    assert without.startswith("spread 0.00,")
+    ddpm_s, ddim_s = told("eta=1")
+    assert ddpm_s == ddim_s
+
+
+# ------------------------------------------------------------------- what goes wrong
+
+
+@pytest.mark.parametrize(
+    "link, sentence",
+    [
+        ("T=99999", "T is 99999, expected 25..1000 in steps of 25: 1000 is taken."),
+        ("steps=none", "steps is none, expected 1..200"),
+        ("seed=-1", "seed is -1, expected 0..999999: 0 is taken."),
+        ("seed=one", "seed is one, expected 0..999999: 0 is taken."),
+        ("schedule=flat", "schedule is flat, expected one of linear, cosine"),
+        ("mixture=1,2", 'mixture has "1,2", expected x,y,std,weight'),
+        ("mixture=", "There are no data: draw a cloud, or choose a shape."),
+        ("nothing=1", "The link names nothing, which is no setting."),
+        ("T=25&steps=99", "Steps are 99 and T is 25: 25 steps are taken."),
+        ("schedule=quadratic", "alpha_bar_T is 0.0047: x_T would still hold"),
+    ],
+)
+def test_a_link_that_does_not_fit_gets_a_sentence(visit, link, sentence):
+    page = visit(link)
+    page.locator("#plane-message", has_text=sentence).wait_for()
+    page.locator("[name=schedule]").select_option("cosine")  # the page lives
+    page.locator("#shapes [value=two]").click()
+    ready(page)
+
+
+def test_a_number_out_of_range_gets_a_sentence(visit):
+    page = ready(visit())
+    page.locator("[name=seed]").fill("1234567")
+    assert message(page) == "seed is 1234567, expected 0..999999."
+    page.locator("#std").fill("9")
+    page.locator("[name=seed]").fill("7")
+    assert message(page) == "std is 9, expected 0.02..2 in steps of 0.01."
+    page.locator("#std").fill("0.5")
+    settled(page)
+    assert message(page) == ""
+    page.evaluate(
+        """() => {
+          const T = document.querySelector("[name=T]")
+          T.min = -5
+          T.value = -5
+          T.dispatchEvent(new Event("input", {bubbles: true}))
+        }"""
+    )
+    assert message(page) == "T is -5, expected an integer of at least 21"
+
+
+@needs_networks
+@pytest.mark.parametrize(
+    "fault, sentence",
+    [
+        ("no WebAssembly", "This browser has no WebAssembly, which runs the network."),
+        ("404", "dist/mnist.onnx does not load: the server says 404."),
+        ("offline", "dist/ort.wasm does not load: there is no connection"),
+        ("damaged", "does not load: it is damaged"),
+    ],
+)
+def test_a_network_that_does_not_load_gets_a_sentence(visit, fault, sentence):
+    def before(page):
+        if fault == "no WebAssembly":
+            page.add_init_script("delete globalThis.WebAssembly")
+        elif fault == "404":
+            page.route("**/mnist.onnx", lambda route: route.fulfill(status=404))
+        elif fault == "offline":
+            page.route("**/ort.wasm", lambda route: route.abort())
+        else:
+            page.route("**/mnist.onnx", lambda route: route.fulfill(body=b"onnx"))
+
+    page = visit(SECOND, before)
+    page.locator("#pictures-message", has_text=sentence).wait_for()
+    page.locator("#ddim-told", has_text="spread").wait_for()  # the first half lives
+    page.unroute_all()
+    if fault in ("404", "offline"):
+        assert visit.wrong.pop().startswith("Failed to load resource")  # the browser's
+    if fault != "no WebAssembly":  # once it is there, it works
+        page.locator("[name=picture_seed]").fill("3")
+        page.locator("#film canvas").first.wait_for()
+        assert message(page, "pictures") == ""
+
+
+def test_without_javascript_there_is_a_picture(visit):
+    page = visit(java_script_enabled=False)
+    picture = page.locator("noscript img")
+    assert picture.is_visible() and picture.bounding_box()["height"] > 100
+
+
+# ------------------------------------------------------------------- looks and sizes
+
+
+@needs_networks
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_page_fits_its_window(visit, width, scheme):
+    size = {"width": width, "height": 844}
+    page = ready(visit(SECOND, viewport=size, color_scheme=scheme))
+    page.screenshot(path=SHOTS / f"{width}-{scheme}.png", full_page=True)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    red, *_ = map(int, ground.strip("rgb()").split(","))
+    assert (red > 200) == (scheme == "light")
+
+
+def test_the_page_is_small_and_loads_no_network_unasked(visit):
+    sizes = {}
+
+    def before(page):
+        page.on("response", lambda r: sizes.update({r.url: len(r.body())}))
+
+    ready(visit("", before))
+    sizes = {url: size for url, size in sizes.items() if not url.startswith("data:")}
+    print(f"{sum(sizes.values()) / 1000:.0f} kB in {len(sizes)} files")
+    assert 20_000 < sum(sizes.values()) < 200_000
+    assert not any("/dist/" in url for url in sizes)
