@@ -122,6 +122,7 @@ class Team:
         place = f"process {self.rank} of {self.size}"
         print(f"{words}{place} ends all with status {code}", file=sys.stderr)
         sys.stderr.flush()
+        time.sleep(0.2)  # until mpiexec has passed it on
         self.comm.Abort(code)
 
     def _wait(self, request, seconds=np.inf):

@@ -294,11 +294,7 @@ class Run:
             if not team.first:
                 raise
             params = self.model.named_params().values()
-            if (
-                team.first
-                and self.saved is None
-                and all(np.isfinite(w).all() for w in params)
-            ):
+            if self.saved is None and all(np.isfinite(w).all() for w in params):
                 self._keep(path)
             told = "nothing is saved, since the weights are not finite"
             if self.saved is not None:
