@@ -175,7 +175,8 @@ def standard_errors(score, rows, rng, draws=200):
     draws = check.integer("draws", draws, 2)
     if rows.ndim == 0 or len(rows) < 2:
         check.refuse("rows", rows, "two rows or more")
-    drawn = [score(rows[rng.integers(0, len(rows), len(rows))]) for _ in range(draws)]
+    chosen = (rng.integers(0, len(rows), len(rows)) for _ in range(draws))
+    drawn = [check.instance("score(rows)", score(rows[i]), dict) for i in chosen]
     return {key: float(np.std([s[key] for s in drawn], ddof=1)) for key in drawn[0]}
 
 

@@ -91,6 +91,7 @@ class Team:
 
     def gather(self, rows):
         """Return the rows of all processes, (n, ...), in their order."""
+        rows = check.as_array("rows", rows, "an array (n, ...)")
         return np.concatenate(self.comm.allgather(rows)) if self.size > 1 else rows
 
     def agree(self, name, number):

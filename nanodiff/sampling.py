@@ -121,8 +121,8 @@ def contexts(found, classes=None):
         classes = known
     if isinstance(classes, str):
         check.refuse("classes", classes, f"a list, as [{classes!r}]")
-    several = isinstance(classes, list | tuple) or getattr(classes, "ndim", 0) == 1
-    if not several or not len(classes):
+    row = isinstance(classes, np.ndarray) and classes.ndim == 1
+    if not (row or isinstance(classes, list | tuple)) or not len(classes):
         check.refuse("classes", classes, "a list of names")
     one = np.eye(len(known), dtype=np.float32)
     return np.stack([
