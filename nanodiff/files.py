@@ -110,6 +110,8 @@ def _arrays(archive, most):
     members = {m.filename.removesuffix(".npy"): m for m in archive.infolist()}
     if len(members) < len(archive.infolist()):
         raise ValueError("a name stands there twice")
+    if len(members) != _told(archive):  # of which zipfile takes no notice
+        raise ValueError(f"it lists {len(members)} arrays, and says {_told(archive)}")
     total = sum(member.file_size for member in members.values())
     if total > most:
         raise ValueError(f"it holds {total} bytes, expected at most {most}")
@@ -120,6 +122,12 @@ def _arrays(archive, most):
         with archive.open(member) as stream:
             arrays[name] = _array(name, exactly(stream, member.file_size))
     return arrays
+
+
+def _told(archive):
+    """How many members a zip says that it has, in the 22 bytes before its comment."""
+    archive.fp.seek(-22 - len(archive.comment), 2)
+    return int.from_bytes(archive.fp.read(22)[10:12], "little")
 
 
 def _array(name, body):
