@@ -143,7 +143,8 @@ def test_a_sample_does_not_depend_on_its_batch(rng, attention):
         layer.w[...] = rng.standard_normal(layer.w.shape)
     xt = rng.standard_normal((5, 2, 8, 8), dtype=np.float32)
     alone = np.concatenate([unet(xt[i : i + 1], 4) for i in range(5)])
-    np.testing.assert_allclose(unet(xt, 4), alone, rtol=1e-5, atol=1e-5)  # float32
+    # float32: sums of other lengths in another order, of values up to 6
+    np.testing.assert_allclose(unet(xt, 4), alone, rtol=1e-5, atol=4e-5)
 
 
 def test_the_default_network_has_about_half_a_million_parameters(rng):
