@@ -1,6 +1,6 @@
 """Train a small U-Net on MNIST, then draw the digits that it makes.
 
-python examples/train_mnist.py             about four minutes on two cores
+python examples/train_mnist.py             about five minutes on two cores
 python examples/train_mnist.py --quick     a try-out of under a minute; it draws mush
 python examples/train_mnist.py --start mnist    goes on from the digits of the package
 mpiexec -n 4 python examples/train_mnist.py     on four processes (docs/outgrow.md)
@@ -53,12 +53,9 @@ def parser():
     add("--middle", type=count, help="blocks at the coarsest level; with --start, at "
         "least as many as it has; None: 1, or as many")  # fmt: skip
     add("--attention", type=count, help="heads of self-attention there; None: without")
-    add(
-        "--self-condition",
-        action=argparse.BooleanOptionalAction,
-        help="half of the "
-        "time, show the network its own guess; None: yes, or as --start has it",
-    )
+    add("--self-condition", action=argparse.BooleanOptionalAction, help="half of the "
+        "time, show the network its own guess; None: yes, or as --start has "
+        "it")  # fmt: skip
     add("--predicts", choices=KINDS, default="v", help="what the network learns to say")
     add("--min-snr", type=gamma, help="weigh errors of x0 by the signal-to-noise "
         "ratio, by so much at most, such as 5")  # fmt: skip
@@ -93,7 +90,8 @@ def options():
     if args.self_condition is None and not args.start:
         args.self_condition = True
     if args.focus:
-        args.focus = args.focus[0], int(args.focus[1]), int(args.focus[2])
+        share, first, last = args.focus
+        args.focus = (share, int(first), int(last)) if share else None
     elif args.schedule == ["linear"] and not args.start:
         args.focus = 0.8, max(1, args.T // 10), max(1, 6 * args.T // 10)
     try:

@@ -72,7 +72,7 @@ class Attention(Layer):
     """
 
     def __init__(self, channels, heads=1, groups=8, *, rng):
-        channels = check.integer("channels", channels, 1)
+        channels = check.width("channels", channels)
         self.heads = check.divisor("heads", heads, channels)
         self.norm = GroupNorm(channels, groups)
         self.q, self.k, self.v = (

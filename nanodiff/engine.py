@@ -67,11 +67,11 @@ class Turn(contextlib.ContextDecorator):
 def start_threads():
     """Load Numba's threads, which should not wait busily for long.
 
-    Between two loops GNU's OpenMP lets a thread spin for about a millisecond. Where
-    another process has one of the cores, the thread that it waits for does not get
-    there meanwhile: a training step took twice the time (benchmarks/busy.py). The
-    number is read when the library is loaded. So it is set for that moment only, unless
-    the user has set one of the two.
+    Between two loops GNU's OpenMP lets a thread spin for 300,000 turns. Where another
+    process has one of the cores, the thread that it waits for does not get there
+    meanwhile: a training step took 1.6 times as long (benchmarks/busy.py). The number
+    is read when the library is loaded. So it is set for that moment only, unless the
+    user has set it, or OMP_WAIT_POLICY.
     """
     if {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & os.environ.keys():
         return
@@ -103,7 +103,10 @@ else:
 
 
 def set_threads(n):
-    """Let the loops of `fast`, in this Python thread, and BLAS use n threads."""
+    """Let the loops of `fast`, in this Python thread, and BLAS use n threads.
+
+    The loops use at most as many as Numba was started with, which is one for each core.
+    """
     n = check.integer("n", n, 1)
     turn.blas.limit(limits=n, user_api="blas")
     if not PLAIN:

@@ -21,7 +21,7 @@ from nanodiff import check, files
 from nanodiff.attention import Attention
 from nanodiff.layers import Conv2d, Downsample, GroupNorm, Layer, Linear, SiLU, Upsample
 from nanodiff.prediction import split
-from nanodiff.unet import Down, Embedding, ResBlock, UNet, Up
+from nanodiff.unet import Down, Embedding, ResBlock, UNet, Up, frequencies
 
 LAYERS = (
     UNet, Embedding, ResBlock, Down, Up, Attention,
@@ -189,7 +189,7 @@ def _twin(torch):
 
         def time_features(self, t, size):
             t = torch.as_tensor(t).reshape(-1, 1)
-            angle = t * torch.as_tensor(_frequency(size), device=t.device)
+            angle = t * torch.as_tensor(frequencies(size), device=t.device)
             return torch.cat([angle.cos(), angle.sin()], 1).to(self.conv_in.w)
 
     return Twin
@@ -392,7 +392,7 @@ class _OnnxLayer(_Mirror):
     def time_features(self, t, size):
         node, constant = self.graph.node, self.graph.constant
         t = node("Unsqueeze", node("Cast", t, to=FLOAT64), constant([1]))
-        angle = t * constant(_frequency(size))
+        angle = t * constant(frequencies(size))
         # in float64, as t is up to thousands; few runtimes have a cosine of float64
         angle = node("Mod", angle, constant(2 * np.pi), fmod=1)
         angle = node("Cast", angle, to=FLOAT32)
@@ -423,11 +423,6 @@ def _network(found):
     }
     none = np.full_like(one[:1], np.nan)
     return network, {name: np.concatenate([none, of]) for name, of in tables.items()}
-
-
-def _frequency(size):
-    """Of `unet.time_features`."""
-    return 10_000.0 ** (-np.arange(size // 2) / (size // 2))
 
 
 def _installed(extra):

@@ -40,10 +40,7 @@ def gradcheck(layer, *inputs, rng, h=1e-6, rtol=1e-6):
     check.thing("layer", layer, "a Layer", *methods)
     check.generator("rng", rng)
     h, rtol = check.number("h", h, 1e-8, 1e-2), check.number("rtol", rtol, 1e-12, 1e-2)
-    for x in filter(_is_float, inputs):
-        check.array("inputs", x)
-        if not np.abs(x).max(initial=0) <= LARGEST:  # NaN is not
-            check.refuse("inputs", x, f"values within {LARGEST:g}")
+    _within_limits(inputs)
     layer.cast(np.float64)
     params = layer.named_params()
     for w in params.values():
@@ -96,6 +93,13 @@ def _difference(loss, name, point, v, h, rounding):
             f"of {noise:.2g}, expected a smaller one: of smaller inputs"
         )
     return expected, noise
+
+
+def _within_limits(inputs):
+    for x in filter(_is_float, inputs):
+        check.array("inputs", x)
+        if not np.abs(x).max(initial=0) <= LARGEST:  # NaN is not
+            check.refuse("inputs", x, f"values within {LARGEST:g}")
 
 
 def _is_float(x):

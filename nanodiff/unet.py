@@ -41,10 +41,19 @@ def time_features(t, size, dtype=np.float32):
     array([[1., 1., 0., 0.]], dtype=float32)
     """
     size, t = check.even("size", size), check.reals("t", t, ("N",))
-    frequency = 10_000.0 ** (-np.arange(size // 2) / (size // 2))
-    angle = t[:, None] * frequency
+    angle = t[:, None] * frequencies(size)
     features = np.concatenate([np.cos(angle), np.sin(angle)], axis=1)
     return features.astype(check.dtype("dtype", dtype))
+
+
+def frequencies(size):
+    """Return the w_i of `time_features`, from 1 to nearly 1 / 10000, (size / 2,).
+
+    >>> frequencies(4).tolist()
+    [1.0, 0.01]
+    """
+    half = check.even("size", size) // 2
+    return 10_000.0 ** (-np.arange(half) / half)
 
 
 class Embedding(Layer):

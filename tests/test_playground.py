@@ -5,20 +5,19 @@ without a browser, without node or without what is built, tests are skipped.
 """
 
 import functools
-import http.server
 import json
 import os
 import runpy
 import shutil
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from nanodiff import data, ddim, guide, pretrained
+from tests import browser_tools
 
 PAGE = Path(__file__).parent.parent / "docs/playground"
 SHOTS = PAGE / "dist/screenshots"
@@ -53,34 +52,16 @@ def expected():
     return runpy.run_path(str(PAGE / "test/expected.py"))["expected"]()
 
 
-class Quiet(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *what):
-        pass
-
-
 @pytest.fixture(scope="module")
 def address():
-    server = http.server.ThreadingHTTPServer(
-        ("127.0.0.1", 0), functools.partial(Quiet, directory=PAGE)
-    )
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}/"
-    server.shutdown()
-    server.server_close()
+    with browser_tools.served(PAGE) as found:
+        yield found
 
 
 @pytest.fixture(scope="module")
 def browser():
-    sync = pytest.importorskip("playwright.sync_api", reason="needs playwright")
-    path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
-    with sync.sync_playwright() as playwright:
-        if path is None and not Path(playwright.chromium.executable_path).exists():
-            pytest.skip(
-                "needs Chromium: apt-get install chromium, or playwright install"
-            )
-        found = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+    with browser_tools.chromium() as found:
         yield found
-        found.close()
 
 
 @pytest.fixture

@@ -3,15 +3,13 @@
 Build it first, with README's command. Chromium is Debian's, or Playwright's own.
 """
 
-import functools
-import http.server
-import shutil
-import threading
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import quote, unquote, urldefrag
 
 import pytest
+
+from tests import browser_tools
 
 SITE = Path(__file__).parent.parent / "docs/_build/site"
 pytestmark = pytest.mark.skipif(
@@ -69,34 +67,16 @@ def test_every_link_inside_leads_to_a_page_and_a_place_in_it():
                 assert unquote(place) in known, f"{path.name} links to {link}"
 
 
-class Quiet(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *what):
-        pass
-
-
 @pytest.fixture(scope="module")
 def address():
-    server = http.server.ThreadingHTTPServer(
-        ("127.0.0.1", 0), functools.partial(Quiet, directory=SITE)
-    )
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}/"
-    server.shutdown()
-    server.server_close()
+    with browser_tools.served(SITE) as found:
+        yield found
 
 
 @pytest.fixture(scope="module")
 def browser():
-    sync = pytest.importorskip("playwright.sync_api", reason="needs playwright")
-    path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
-    with sync.sync_playwright() as playwright:
-        if path is None and not Path(playwright.chromium.executable_path).exists():
-            pytest.skip(
-                "needs Chromium: apt-get install chromium, or playwright install"
-            )
-        found = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+    with browser_tools.chromium() as found:
         yield found
-        found.close()
 
 
 @pytest.fixture
