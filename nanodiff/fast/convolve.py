@@ -1,7 +1,8 @@
 """The convolutions of `plain`, by the loops of `kernels`: the bookkeeping between.
 
-Which plan, how many images make a string, where its taps begin, how the weights lie in
-blocks, and which memory is used again. Shapes as in `plain`.
+Which plan, how the weights lie in blocks, how many rows are one strip of work, and
+which memory is used again. Shapes as in `plain`; inside, and in the memory of the
+results, the channels of a pixel lie together, (N, H, W, C).
 """
 
 import weakref
@@ -12,183 +13,155 @@ import numba
 import numpy as np
 
 from nanodiff.fast import kernels, plans
-from nanodiff.fast.kernels import LANES, OUTPUTS, TERMS
-from nanodiff.fast.plans import WIDEST, WORK
+from nanodiff.fast.norms import channels_last
+from nanodiff.fast.products import BYTES, block, whole
 
-FEW = 200  # pixels in all, up to which strings of tiles are too short to pay
-PIXELS = 300  # of a string: short enough that the planes of all channels fit a cache
+PIXELS = 56  # of a strip: so few that what is made of them stays in a cache
 PARTIAL_SUMS = 8  # of a weight gradient: a constant, so that the bits are, too
 
 
 def conv2d(x, w, b, stride=1, up=False, add=None):
     """As `plain.conv2d`, but upsampling with a 3x3 only."""
-    N, _, H, W = x.shape
+    H, W = x.shape[2:]
     size = (2 * H, 2 * W) if up else (-(-H // stride), -(-W // stride))
-    plan = _plan(w, stride, up, N, H, W)
-    return _correlate(x, _kept_blocks(w, plan), b, plan, size, add)
+    return _correlate(x, w, b, _plan(w, stride, up, H), size, add, _kept_weights)
 
 
 def conv2d_dx(dy, w, size, stride=1, up=False, add=None):
     """As `plain.conv2d_dx`."""
-    plan = _plan(w, stride, up, len(dy), *size).dx
-    w, none = w.swapaxes(0, 1), np.zeros(w.shape[1], w.dtype)
-    return _correlate(dy, _blocks(w, plan), none, plan, size, add)
+    plan, w = _plan(w, stride, up, size[0]).dx, w.swapaxes(0, 1)
+    return _correlate(dy, w, np.zeros(len(w), w.dtype), plan, size, add, _weights)
 
 
 def conv2d_dw(x, dy, w, stride=1, up=False):
     """As `plain.conv2d_dw`."""
-    N, C, H, W = x.shape
-    K, plan = len(w), _plan(w, stride, up, N, H, W)
-    strings = _strings(plan, plan.dy, K, x.shape, x.dtype)
-    partial_sums = min(PARTIAL_SUMS, -(-N // strings.frame[0]))
-    dblocks = np.zeros((partial_sums, len(plan.fold), *_shape(plan, K, C)), x.dtype)
-    db = np.zeros((partial_sums, K), x.dtype)
-    kernels.correlate_weight(
-        np.ascontiguousarray(x), np.ascontiguousarray(dy), dblocks, db, *strings
-    )
-    to_block, _ = _order(plan, K, C)
-    dblocks = dblocks.sum(0).reshape(len(plan.fold), -1)
-    dw = np.take(plan.fold.T.astype(x.dtype) @ dblocks, to_block)
-    return dw.reshape(w.shape), db.sum(0)
+    (K, C), plan = w.shape[:2], _plan(w, stride, up, x.shape[2])
+    x, dy = channels_last(x), channels_last(dy)
+    sums = block(len(plan.phases[0][1]) * C, K, x.dtype)
+    work = _work(plan, sums, True, x.shape, dy.shape[1:], x.dtype)
+    starts = _starts(plan, C, K, sums, sums.P)
+    parts = min(PARTIAL_SUMS, len(x))
+    dweights = np.zeros((parts, starts[-1]), x.dtype)
+    dbias = np.zeros((parts, work.across), x.dtype)
+    loop = kernels.tiles_weight if isinstance(plan, plans.Tiles) else kernels.correlate_weight
+    loop(x, dy, dweights, dbias, starts, *work.given)
+    dw, dweights = np.zeros(w.shape, x.dtype), dweights.sum(0)
+    for start, (rows, columns) in zip(starts, plan.phases, strict=False):
+        shape = -(-K // sums.lanes), len(rows), whole(len(columns) * C, sums.P), sums.lanes
+        part = dweights[start : start + np.prod(shape)].reshape(shape)
+        part = part[:, :, : len(columns) * C].reshape(*shape[:2], len(columns), C, -1)
+        folds = rows.astype(x.dtype), columns.astype(x.dtype)
+        part = np.einsum("ur,vs,buvcl->blcrs", *folds, part, optimize=True)
+        dw += part.reshape(-1, *w.shape[1:])[:K]
+    return dw, dbias.sum(0).reshape(-1, work.width)[:, :K].sum(0)
 
 
-def _correlate(x, blocks, bias, plan, size, add):
-    """The convolution of x by a plan, as images (N, K, *size), plus `add`."""
-    y = np.empty((len(x), len(bias), *size), x.dtype)
-    add = y[:0] if add is None else np.ascontiguousarray(add)
-    strings = _strings(plan, plan.y, OUTPUTS, x.shape, x.dtype)
-    kernels.correlate(np.ascontiguousarray(x), blocks, bias, add, y, *strings)
-    return y
+def _plan(w, stride, up, rows):
+    """The plan for images with so many rows."""
+    if w.shape[2] == 3 and stride == 1 and not up:
+        return plans.tiles(rows)
+    return plans.plan(w.shape[2], stride, up)
 
 
-def _plan(w, stride, up, N, H, W):
-    """The plan for N images of H by W pixels."""
-    if up:
-        return plans.upsampling()
-    if w.shape[2] == 3 and stride == 1 and N * H * W > FEW:
-        return plans.tiled(H)
-    return plans.strided(w.shape[2], stride)
+def _correlate(x, w, bias, plan, size, add, weights):
+    """The correlation of x by a plan, plus bias and `add`, as images (N, K, *size)."""
+    K, x = len(w), channels_last(x)
+    y = np.empty((len(x), *size, K), x.dtype)
+    add = y[:0] if add is None else channels_last(add)
+    up = 1 if isinstance(plan, plans.Tiles) else len(plan.first)
+    sums = block(-(-size[1] // up), K, x.dtype)
+    work = _work(plan, sums, False, x.shape, y.shape[1:], x.dtype)
+    row = np.zeros((work.across // work.width, work.width), x.dtype)
+    row[:, :K] = bias
+    loop = kernels.correlate_tiles if isinstance(plan, plans.Tiles) else kernels.correlate
+    loop(x, *weights(w, plan, sums), row.reshape(-1), add, y, *work.given)
+    return y.transpose(0, 3, 1, 2)
 
 
-Strings = namedtuple("Strings", "taps layout_x layout_y frame scratch")
+Work = namedtuple("Work", "width across given")
 
 
-@lru_cache(maxsize=128)
-def _strings(plan, layout_y, channels, shape, dtype):
-    """What the loops take for x of a shape, and so many channels of y (or dy) at once.
+@lru_cache(maxsize=256)
+def _work(plan, sums, backward, shape, size, dtype):
+    """What a loop takes for x of a shape, and y or dy of a size (H', W', K).
 
-    Scratch is zeroed planes and work of both, for each thread. Every call with the same
-    arguments uses it again, one call at a time. Such a call writes pixels at the same
-    places, so the zeros between them stay.
+    width: K, filled up to whole blocks; across: of a row. Scratch is for each thread.
+    Every call with the same arguments uses it again, one call at a time.
     """
-    N, C, H, W = shape
-    frame, length = _frame(N, *plan.grid(H, W))
-    scratch = []
-    for layout, n in (plan.x, C), (layout_y, channels):
-        planes = max(n * layout.planes, OUTPUTS * WIDEST)  # as `multiply` reads
-        for rows in (planes, length), (WORK, layout.across * length):
-            scratch.append(_aligned((numba.config.NUMBA_NUM_THREADS, *rows), dtype))
-    layouts = plan.x.arrays(dtype), layout_y.arrays(dtype)
-    return Strings(_taps(plan, C, frame, length), *layouts, frame, tuple(scratch))
+    (N, _, W, C), (H_y, W_y, K) = shape, size
+    tiled, P = isinstance(plan, plans.Tiles), 1 if backward else sums.P
+    up = 1 if tiled else len(plan.first)
+    width, columns = whole(K, sums.lanes), whole(-(-W_y // up), P)
+    across = columns * up * width
+    if tiled:
+        n, m = plan.A.shape
+        group = _group(N * -(-H_y // m), columns)
+        pitch = (columns + 2) * C
+        matrices = plan.sums(plan.B.T, dtype), plan.sums(plan.A if backward else plan.A.T, dtype)
+        given, frame = (*matrices, m), (group, pitch, across)
+        sizes = n * pitch, n * group * pitch, n * group * across, m * across
+    else:
+        stride, first, taps = given = plan.axis
+        group = _group(-(-H_y // up), columns)
+        lead, reach = max(0, -first.min()), max(1, (first + taps).max())
+        pitch = (lead + max(W, stride * (columns - 1) + reach)) * C
+        tall = lead + stride * (group - 1) + reach
+        frame = group, int(tall), int(lead), int(pitch), across
+        sizes = tall * pitch, group * across
+    threads = numba.config.NUMBA_NUM_THREADS
+    scratch = tuple(_aligned((threads, int(n) + sums.P), dtype) for n in sizes)
+    return Work(width, across, (given, frame, sums, scratch))
 
 
-_KEPT = {}  # by the id of a weight: (a copy of it, plan, blocks)
+def _group(many, columns):
+    """How many of so many rows or tiles are one strip: two at least for two threads."""
+    return max(1, min(PIXELS // columns, -(-many // 2)))
 
 
-def _kept_blocks(weight, plan):
-    """`_blocks`, made again only when the weight has changed.
+def _starts(plan, C, K, sums, P):
+    """Where the weights of each phase begin, (up, up), and of a last one, their end."""
+    sizes = [whole(len(columns) * C, P) * len(rows) * whole(K, sums.lanes)
+             for rows, columns in plan.phases]  # fmt: skip
+    return np.cumsum([0, *sizes])
+
+
+_KEPT = {}  # by the id of a weight: (a copy of it, plan and block, weights in blocks)
+
+
+def _kept_weights(weight, plan, sums):
+    """`_weights`, made again only when the weight has changed.
 
     To compare takes a tenth of the time of making them. That pays where one image is
     sampled, with the same weights at every call.
     """
     before, of, blocks = _KEPT.get(id(weight), (weight[:0], None, None))
-    if of is plan and before.dtype == weight.dtype and (before == weight).all():
+    if of == (plan, sums) and before.dtype == weight.dtype and (before == weight).all():
         return blocks
     if id(weight) not in _KEPT:
         weakref.finalize(weight, _KEPT.pop, id(weight), None).atexit = False
-    _KEPT[id(weight)] = weight.copy(), plan, _blocks(weight, plan)
+    _KEPT[id(weight)] = weight.copy(), (plan, sums), _weights(weight, plan, sums)
     return _KEPT[id(weight)][2]
 
 
-def _blocks(weight, plan):
-    """The weights of a plan's taps, as the loops read them: (taps, K/4, M/3, 12)."""
-    K, C = weight.shape[:2]
-    _, from_weight = _order(plan, K, C)
-    blocks = np.take(np.append(weight, weight.dtype.type(0)), from_weight, mode="wrap")
-    return (plan.fold.astype(weight.dtype) @ blocks).reshape(-1, *_shape(plan, K, C))
+def _weights(weight, plan, sums):
+    """The weights of a plan's phases in blocks (K / lanes, rows, columns, C, lanes).
 
-
-def _shape(plan, K, C):
-    """The shape of the blocks of a tap, (K/4, M/3, 12), M = C * columns."""
-    return -(-K // OUTPUTS), -(-C * len(plan.columns) // TERMS), OUTPUTS * TERMS
-
-
-@lru_cache(maxsize=256)
-def _order(plan, K, C):
-    """How the entries of a weight, before `fold`, are sorted into blocks.
-
-    For 5 channels of y and 2 of x, in one column, an entry km lies in its blocks as
-
-        00 01 -  10 11 -  20 21 -  30 31 -  |  40 41 -  -  -  -  -  -  -  -  -  -
-
-    and - is zero. to_block (K C kernel^2,): where each entry goes. from_weight (n, K/4
-    * M/3 * 12): which entry comes to each place; -1 is the zero that `_blocks` appends.
+    Flat, one phase after the other, and where each begins.
     """
-    n, columns = plan.fold.shape[1], len(plan.columns)
-    groups, width, size = _shape(plan, K, C)
-    k, c, r, column = np.ogrid[:K, :C, :n, :columns]
-    m = c * columns + column
-    block = (r * groups + k // OUTPUTS) * width + m // TERMS
-    to_block = block * size + k % OUTPUTS * TERMS + m % TERMS
-    to_block = to_block.reshape(-1)
-    from_weight = np.full(n * groups * width * size, -1)
-    from_weight[to_block] = np.arange(to_block.size)
-    return to_block, from_weight.reshape(n, -1)
-
-
-def _frame(N, rows, columns, gap):
-    """(images of a string, its first pixel, pitch, pixels of an image), its length."""
-    pitch = columns + 1
-    span = (rows + gap) * pitch
-    best = PIXELS / span
-    sizes = range(max(1, int(best / 1.5)), max(1, int(best * 1.5)) + 1)
-
-    def busy(images):  # how many images the busier of two threads computes
-        strings = -(-N // images)
-        # Each thread takes half of the channels of a single string, but lays out all
-        # of it: measured, 0.6 of the time of one thread.
-        return 0.6 * N if strings == 1 else -(-strings // 2) * images
-
-    images = min(N, min(sizes, key=lambda images: (busy(images), -images)))
-    lead = _whole(pitch + 1)  # zeros before and behind
-    return (images, lead, pitch, span), lead + _whole(images * span) + lead
-
-
-def _taps(plan, C, frame, length):
-    """(offset (taps, M), starts (planes + 1,)) for the loops.
-
-    The pixel below is `pitch` further on in a string, that to the right 1, the same one
-    of the next plane `length`. The taps of plane i of y are starts[i] .. starts[i + 1]
-    - 1. Of one, m counts channels and their columns. M is filled up to a multiple of 3
-    with the first offset; the weights there are 0.
-    """
-    _, lead, pitch, _ = frame
-    plane_of_y, plane_of_x, down, right = np.array(plan.taps).T
-    tap = plane_of_x * length + lead + down * pitch + right
-    channel = np.arange(C)[:, None] * plan.x.planes * length
-    m = (channel + np.array(plan.columns)).reshape(-1)
-    m = np.concatenate([m, m[:1].repeat(-m.size % TERMS)])
-    return tap[:, None] + m, np.searchsorted(plane_of_y, np.arange(plan.y.planes + 1))
-
-
-def _whole(n):
-    """n pixels, filled up to whole vectors."""
-    return -(-n // LANES) * LANES
+    (K, C), dtype = weight.shape[:2], weight.dtype
+    starts = _starts(plan, C, K, sums, 1)
+    flat = _aligned((starts[-1],), dtype)
+    padded = np.pad(weight, ((0, -K % sums.lanes), (0, 0), (0, 0), (0, 0)))
+    padded = padded.reshape(-1, sums.lanes, *weight.shape[1:])
+    for start, end, folds in zip(starts, starts[1:], plan.phases, strict=False):
+        folds = (fold.astype(dtype) for fold in folds)
+        flat[start:end] = np.einsum("ur,vs,blcrs->buvcl", *folds, padded, optimize=True).ravel()
+    return flat, starts[:-1]
 
 
 def _aligned(shape, dtype):
-    """A zeroed array that begins on a cache line, as its rows then do."""
+    """A zeroed array that begins at a whole vector."""
     size = int(np.prod(shape))
-    room = np.zeros(size + LANES, dtype)
-    start = -room.ctypes.data % 64 // dtype.itemsize
+    room = np.zeros(size + BYTES, dtype)
+    start = -room.ctypes.data % BYTES // dtype.itemsize
     return room[start : start + size].reshape(shape)

@@ -1,166 +1,321 @@
-"""The two loops of every convolution: products of weights with slices of a string.
+"""The loops of every convolution, on images whose channels lie together.
 
-    y[k, p]  = sum_m w[k, m] x[offset[m] + p]          correlate
-    dw[k, m] = sum_p dy[k, p] x[offset[m] + p]         correlate_weight
+    correlate         y from x by a plan           correlate_weight   dw and db
+    correlate_tiles   the same in tiles of rows    tiles_weight       dw and db
 
-where m counts taps, channels, and columns of a tap: neighbours to its left and right.
-y is also computed where the string has zeros; `unpack` does not copy that. Bare arrays,
-no allocation.
-
-Shapes: images (n, C, H, W); planes of x (C * planes, length) and of y, for 4 channels,
-(4 * planes, length). Taps are offsets (taps, M), M = channels * columns, of which those
-from starts[plane] on are of that plane of y. Their weights are in blocks (taps, K/4,
-M/3, 12): 4 channels of y by 3 of the M, zero where K or M is no multiple. A frame is
-(images of a string, its first pixel, pitch, pixels of an image). scratch: planes and
-work of x, then planes and work of y or dy, each with an axis of threads before.
+Each takes a strip of rows of x into scratch, with zeros where the image ends. Then the
+pixels under a row of taps are contiguous numbers, and so are those under the next pixel
+of y, a few further on: `add_products` needs no copy of each. Sums go to the image when
+all terms are in. Shapes: x (N, H, W, C), y and dy (N, H', W', K). Other arrays are flat
+or have a first axis of threads or of partial sums. K is filled up to whole blocks in
+scratch, as `across`, the numbers of a row of y there, says.
 """
 
 import numba
 from numpy import uint64
 
-from nanodiff.fast.compiled import SUMS, compiled, full_vectors
-from nanodiff.fast.norms import total
-from nanodiff.fast.packing import pack, unpack
+from nanodiff.fast.compiled import compiled, full_vectors
+from nanodiff.fast.products import add_products
 
-OUTPUTS, TERMS = 4, 3  # a block: channels of y by M, what fits the registers
-LANES = 16  # strings are computed in whole vectors; a remainder would run one by one
-
-
-@compiled(inline="always")
-def add_products(sums, row, step, length, string, offset, m, w):
-    """Add to rows row, row + step .. of sums the 4 x 3 weights w times three slices."""
-    # Scalars, not w[i]: the compiler must not fear that the sums overwrite them.
-    w00, w01, w02, w10, w11, w12 = w[0], w[1], w[2], w[3], w[4], w[5]
-    w20, w21, w22, w30, w31, w32 = w[6], w[7], w[8], w[9], w[10], w[11]
-    o0, o1, o2 = uint64(offset[m]), uint64(offset[m + 1]), uint64(offset[m + 2])
-    r0, r1 = uint64(row), uint64(row + step)
-    r2, r3 = uint64(row + 2 * step), uint64(row + 3 * step)
-    for p in range(uint64(length)):
-        x0, x1, x2 = string[o0 + p], string[o1 + p], string[o2 + p]
-        # in this order each term is one multiply-add
-        sums[r0, p] = w02 * x2 + (w01 * x1 + (w00 * x0 + sums[r0, p]))
-        sums[r1, p] = w12 * x2 + (w11 * x1 + (w10 * x0 + sums[r1, p]))
-        sums[r2, p] = w22 * x2 + (w21 * x1 + (w20 * x0 + sums[r2, p]))
-        sums[r3, p] = w32 * x2 + (w31 * x1 + (w30 * x0 + sums[r3, p]))
-
-
-@compiled(inline="always")  # with the fastmath of the caller
-def add_inner_products(out, length, string, offset, m, dy, r0, r1, r2, r3):
-    """Add to out the 4 x 3 inner products of dy from r0.. with three slices."""
-    s00 = s01 = s02 = s10 = s11 = s12 = out.dtype.type(0)
-    s20 = s21 = s22 = s30 = s31 = s32 = out.dtype.type(0)
-    o0, o1, o2 = uint64(offset[m]), uint64(offset[m + 1]), uint64(offset[m + 2])
-    r0, r1, r2, r3 = uint64(r0), uint64(r1), uint64(r2), uint64(r3)
-    for p in range(uint64(length)):
-        x0, x1, x2 = string[o0 + p], string[o1 + p], string[o2 + p]
-        d0, d1, d2, d3 = dy[r0 + p], dy[r1 + p], dy[r2 + p], dy[r3 + p]
-        s00 += d0 * x0
-        s01 += d0 * x1
-        s02 += d0 * x2
-        s10 += d1 * x0
-        s11 += d1 * x1
-        s12 += d1 * x2
-        s20 += d2 * x0
-        s21 += d2 * x1
-        s22 += d2 * x2
-        s30 += d3 * x0
-        s31 += d3 * x1
-        s32 += d3 * x2
-    for i, s in enumerate((s00, s01, s02, s10, s11, s12, s20, s21, s22, s30, s31, s32)):
-        out[i] += s
-
-
-@compiled(parallel=True)
-def correlate(x, blocks, bias, add, y, taps, layout_x, layout_y, frame, scratch):
-    """y = bias + add + the correlation of x with blocks. add: like y, or of size 0.
-
-    Each string is one thread's. If there is one string only, two threads compute half
-    of the channels of y each, and both pack it. No two write the same pixel of y.
-    """
-    full_vectors()
-    N, K = x.shape[0], y.shape[1]
-    (offset, starts), (group, lead, pitch, span) = taps, frame
-    planes, count = len(starts) - 1, (N + group - 1) // group
-    shares = 2 if count == 1 and K > OUTPUTS else 1
-    for b in numba.prange(count * shares):
-        full_vectors()
-        thread = numba.get_thread_id()
-        x_planes, x_work = scratch[0][thread], scratch[1][thread]
-        y_planes, y_work = scratch[2][thread], scratch[3][thread]
-        first = b // shares * group
-        last = min(N, first + group)
-        pack(x[first:last], x_planes, layout_x, lead, pitch, span, x_work)
-        string = x_planes.reshape(-1)
-        length = ((last - first) * span + LANES - 1) // LANES * LANES
-        for k in range(b % shares * OUTPUTS, K, shares * OUTPUTS):
-            y_planes[: planes * OUTPUTS, :length] = 0
-            for plane in range(planes):
-                for tap in range(starts[plane], starts[plane + 1]):
-                    for j in range(blocks.shape[2]):
-                        add_products(
-                            y_planes, plane, planes, length, string,
-                            offset[tap], j * TERMS, blocks[tap, k // OUTPUTS, j],
-                        )  # fmt: skip
-            for i in range(min(OUTPUTS, K - k)):
-                unpack(
-                    y_planes[i * planes :], length, y[first:last], k + i, layout_y,
-                    pitch, span, bias[k + i], y_work,
-                )  # fmt: skip
-                if add.size:
-                    add_channel(y[first:last], add[first:last], k + i)
-
-
-@compiled(parallel=True, fastmath=SUMS)
-def correlate_weight(x, dy, dblocks, dbias, taps, layout_x, layout_dy, frame, scratch):
-    """Add the gradients of `correlate`'s blocks and bias, in partial sums.
-
-    Each partial sum is one thread's, as two that added to one would lose updates. Their
-    number and the order within each are fixed, so the bits do not depend on threads.
-    """
-    full_vectors()
-    N, K, partial_sums = x.shape[0], dy.shape[1], dblocks.shape[0]
-    (offset, starts), (group, lead, pitch, span) = taps, frame
-    planes, count = len(starts) - 1, (N + group - 1) // group
-    for part in numba.prange(partial_sums):
-        full_vectors()
-        thread = numba.get_thread_id()
-        x_planes, x_work = scratch[0][thread], scratch[1][thread]
-        dy_planes, dy_work = scratch[2][thread], scratch[3][thread]
-        string, dy_string = x_planes.reshape(-1), dy_planes.reshape(-1)
-        size = dy_planes.shape[1]
-        for b in range(
-            part * count // partial_sums, (part + 1) * count // partial_sums
-        ):
-            first, last = b * group, min(N, (b + 1) * group)
-            if last - first < group:  # clear what an earlier, longer string left behind
-                for rows in (x_planes, dy_planes, x_work, dy_work):
-                    rows[:] = 0
-            pack(x[first:last], x_planes, layout_x, lead, pitch, span, x_work)
-            pack(dy[first:last], dy_planes, layout_dy, lead, pitch, span, dy_work)
-            length = ((last - first) * span + LANES - 1) // LANES * LANES
-            for n in range(first, last):
-                for k in range(K):
-                    dbias[part, k] += total(dy[n, k].reshape(-1))
-            for plane in range(planes):
-                for k in range(0, K, OUTPUTS):
-                    # rows beyond K repeat the last one: `_order` maps no weight to them
-                    r0 = (k * planes + plane) * size + lead
-                    r1 = (min(k + 1, K - 1) * planes + plane) * size + lead
-                    r2 = (min(k + 2, K - 1) * planes + plane) * size + lead
-                    r3 = (min(k + 3, K - 1) * planes + plane) * size + lead
-                    for tap in range(starts[plane], starts[plane + 1]):
-                        for j in range(dblocks.shape[3]):
-                            add_inner_products(
-                                dblocks[part, tap, k // OUTPUTS, j], length, string,
-                                offset[tap], j * TERMS, dy_string, r0, r1, r2, r3,
-                            )  # fmt: skip
+# Indices are unsigned inside the hot loops: an index that may be negative makes Numba
+# handle wrap-around, which stops the compiler from using vector instructions.
 
 
 @compiled
-def add_channel(images, more, k):
-    """Add to channel k of images that of `more`, while it is in the cache."""
+def copy(source, s, target, t, n):
+    """target[t : t + n] = source[s : s + n]."""
     full_vectors()
-    for n in range(len(images)):
-        y, added = images[n, k].reshape(-1), more[n, k].reshape(-1)
-        for p in range(uint64(y.size)):
-            y[p] += added[p]
+    s, t = uint64(s), uint64(t)
+    for i in range(uint64(n)):
+        target[t + i] = source[s + i]
+
+
+@compiled
+def fill(target, t, n, value):
+    """target[t : t + n] = value."""
+    full_vectors()
+    t = uint64(t)
+    for i in range(uint64(n)):
+        target[t + i] = value
+
+
+@compiled
+def frame_row(image, h, row, at, margin, pitch):
+    """Row h of (H, W, C), or zeros outside, `margin` zeros before and zeros behind."""
+    H, W, C = image.shape
+    zero = image.dtype.type(0)
+    if 0 <= h < H:
+        fill(row, at, margin, zero)
+        copy(image.reshape(-1), h * W * C, row, at + margin, W * C)
+        fill(row, at + margin + W * C, pitch - margin - W * C, zero)
+    else:
+        fill(row, at, pitch, zero)
+
+
+@compiled
+def spread(source, rows, at, width):
+    """(W, K) numbers to every `width` of a row: K of each, then what was there."""
+    W, K = source.shape
+    if width == K:
+        copy(source.reshape(-1), 0, rows, at, W * K)
+    else:
+        for p in range(W):
+            for k in range(K):
+                rows[at + p * width + k] = source[p, k]
+
+
+@compiled
+def gather(rows, at, width, target, more):
+    """The way back from `spread`, plus `more`, like target, or of size 0."""
+    full_vectors()
+    W, K = target.shape
+    if width == K:
+        pixels, added, at = target.reshape(-1), more.reshape(-1), uint64(at)
+        if more.size:
+            for i in range(uint64(W * K)):
+                pixels[i] = rows[at + i] + added[i]
+        else:
+            copy(rows, at, pixels, 0, W * K)
+    else:
+        for p in range(W):
+            for k in range(K):
+                target[p, k] = rows[at + p * width + k]
+                if more.size:
+                    target[p, k] += more[p, k]
+
+
+@compiled
+def of_row(add, n, h):
+    """Row h of image n of `add`, or something of size 0."""
+    return add[n, h] if add.size else add[:0].reshape(0, 0)
+
+
+@compiled(parallel=True)
+def correlate(x, weights, starts, bias, add, y, plan, frame, block, scratch):
+    """y = bias + add + the correlation of x with weights, by a plan.
+
+    add: like y, or of size 0. bias: a row of y, `across` long. plan: (stride, first,
+    taps of each phase). frame: (rows of a strip, rows of x for a strip, zeros before a
+    row, pitch of a row of x, across). starts (up, up): where the weights of a phase of
+    rows and one of columns begin: (K / lanes, taps, taps, C, lanes).
+    """
+    full_vectors()
+    (stride, first, taps), (rows, tall, lead, pitch, across) = plan, frame
+    N, C, (H, W, K) = x.shape[0], x.shape[3], y.shape[1:]
+    up, P, lanes = len(first), block.P, block.lanes
+    coarse, columns = (H + up - 1) // up, (W + up - 1) // up
+    width, strips = (K + lanes - 1) // lanes * lanes, (coarse + rows - 1) // rows
+    for item in numba.prange(N * strips):
+        full_vectors()
+        thread = numba.get_thread_id()
+        x_rows, sums = scratch[0][thread], scratch[1][thread]
+        n, start = item // strips, item % strips * rows
+        count = min(rows, coarse - start)
+        for q in range(tall):
+            frame_row(x[n], stride * start - lead + q, x_rows, q * pitch, lead * C, pitch)
+        for a in range(up):
+            for i in range(count):
+                copy(bias, 0, sums, i * across, across)
+            for b in range(up):
+                for k in range(0, K, lanes):
+                    w = starts[a * up + b] + k * taps[a] * taps[b] * C
+                    for i in range(count):
+                        for j in range(0, columns, P):
+                            add_products(
+                                block,
+                                sums, i * across + (j * up + b) * width + k, up * width,
+                                x_rows, (stride * i + first[a] + lead) * pitch
+                                + (stride * j + first[b] + lead) * C,
+                                stride * C, pitch, 1,
+                                weights, w, taps[b] * C * lanes, lanes,
+                                taps[a], taps[b] * C,
+                            )  # fmt: skip
+            for i in range(count):
+                h = (start + i) * up + a
+                if h < H:
+                    gather(sums, i * across, width, y[n, h], of_row(add, n, h))
+
+
+@compiled(parallel=True)
+def correlate_weight(x, dy, dweights, dbias, starts, plan, frame, block, scratch):
+    """Add the gradients of `correlate`'s weights and bias, in partial sums.
+
+    Each partial sum is one thread's, as two that added to one would lose updates. Their
+    number and the order within each are fixed, so the bits do not depend on threads.
+    dbias (partial sums, across). Of the taps along columns and channels there are
+    whole blocks in dweights: the gradients beyond mean nothing.
+    """
+    full_vectors()
+    (stride, first, taps), (rows, tall, lead, pitch, across) = plan, frame
+    N, _, _, C = x.shape
+    _, H, W, K = dy.shape
+    parts = len(dweights)
+    up, P, lanes = len(first), block.P, block.lanes
+    coarse = (H + up - 1) // up
+    width, strips = (K + lanes - 1) // lanes * lanes, (coarse + rows - 1) // rows
+    for part in numba.prange(parts):
+        full_vectors()
+        thread = numba.get_thread_id()
+        x_rows, dy_rows = scratch[0][thread], scratch[1][thread]
+        dw = dweights[part]
+        db = dbias[part]
+        for item in range(part * N * strips // parts, (part + 1) * N * strips // parts):
+            n, start = item // strips, item % strips * rows
+            for q in range(tall):
+                h = stride * start - lead + q
+                frame_row(x[n], h, x_rows, q * pitch, lead * C, pitch)
+            for a in range(up):
+                count = min(rows, (H - a + up - 1) // up - start)
+                for i in range(count):
+                    spread(dy[n, (start + i) * up + a], dy_rows, i * across, width)
+                    add_row(db, dy_rows, i * across, W * width)
+                for b in range(up):
+                    numbers = taps[b] * C
+                    size = (numbers + P - 1) // P * P * lanes
+                    for k in range(0, K, lanes):
+                        for r in range(taps[a]):
+                            at = starts[a * up + b] + (k // lanes * taps[a] + r) * size
+                            for j in range(0, numbers, P):
+                                add_products(
+                                    block, dw, at + j * lanes, lanes,
+                                    x_rows, (first[a] + lead + r) * pitch
+                                    + (first[b] + lead) * C + j,
+                                    1, stride * pitch, stride * C,
+                                    dy_rows, b * width + k, across, up * width,
+                                    count, (W - b + up - 1) // up,
+                                )  # fmt: skip
+
+
+@compiled
+def add_row(into, row, at, n):
+    """into[:n] += row[at : at + n]."""
+    full_vectors()
+    at = uint64(at)
+    for i in range(uint64(n)):
+        into[i] += row[at + i]
+
+
+@compiled
+def sum_rows(weights, terms, rows, at, step, target, t, n):
+    """target[t : t + n] = the sum of weights[q] times rows[at + q step :], q < terms.
+
+    Of nine rows, the most that `plans.Tiles` has, so that one loop over pixels does it;
+    those beyond `terms`, at least 4, are the last, times 0.
+    """
+    full_vectors()
+    w0, w1, w2, w3, w4 = weights[0], weights[1], weights[2], weights[3], weights[4]
+    w5, w6, w7, w8 = weights[5], weights[6], weights[7], weights[8]
+    last = terms - 1
+    s0, s1, s2 = uint64(at), uint64(at + step), uint64(at + 2 * step)
+    s3, s4 = uint64(at + 3 * step), uint64(at + min(4, last) * step)
+    s5, s6 = uint64(at + min(5, last) * step), uint64(at + min(6, last) * step)
+    s7, s8 = uint64(at + min(7, last) * step), uint64(at + min(8, last) * step)
+    t = uint64(t)
+    for i in range(uint64(n)):
+        near = w0 * rows[s0 + i] + w1 * rows[s1 + i] + w2 * rows[s2 + i]
+        near += w3 * rows[s3 + i] + w4 * rows[s4 + i]
+        near += w5 * rows[s5 + i] + w6 * rows[s6 + i]
+        target[t + i] = near + w7 * rows[s7 + i] + w8 * rows[s8 + i]
+
+
+@compiled
+def tile_rows(image, tile, m, B, n, raw, rows, at, step, pitch):
+    """The n sums of rows of a tile of (H, W, C), each with zeros around, `step` apart."""
+    C = image.shape[2]
+    for q in range(n):
+        frame_row(image, tile * m - 1 + q, raw, q * pitch, C, pitch)
+    for i in range(n):
+        sum_rows(B[i], n, raw, 0, pitch, rows, at + i * step, pitch)
+
+
+@compiled(parallel=True)
+def correlate_tiles(x, weights, starts, bias, add, y, matrices, frame, block, scratch):
+    """As `correlate`, for a 3x3 of stride 1, by `plans.Tiles`.
+
+    weights: (K / lanes, n, 3, C, lanes). matrices: B (n, 9) and A (m, 9), transposed
+    and filled up with zeros. frame: (tiles of a strip, pitch of a row of x, across).
+    """
+    full_vectors()
+    (B, A, m), (group, pitch, across) = matrices, frame
+    (N, H, W, C), K, n = x.shape, y.shape[3], len(B)
+    P, lanes, high = block.P, block.lanes, (H + m - 1) // m
+    width, strips = (K + lanes - 1) // lanes * lanes, (N * high + group - 1) // group
+    for strip in numba.prange(strips):
+        full_vectors()
+        thread = numba.get_thread_id()
+        raw, x_rows = scratch[0][thread], scratch[1][thread]
+        sums, row = scratch[2][thread], scratch[3][thread]
+        start = strip * group
+        count = min(group, N * high - start)
+        for u in range(count):
+            tile_rows(
+                x[(start + u) // high], (start + u) % high, m, B, n, raw,
+                x_rows, u * pitch, group * pitch, pitch,
+            )  # fmt: skip
+        fill(sums, 0, n * group * across, x.dtype.type(0))
+        for k in range(0, K, lanes):
+            for i in range(n):
+                for u in range(count):
+                    for j in range(0, W, P):
+                        add_products(
+                            block,
+                            sums, (i * group + u) * across + j * width + k, width,
+                            x_rows, (i * group + u) * pitch + j * C, C, 0, 1,
+                            weights, (k * n + i * lanes) * 3 * C, 0, lanes,
+                            1, 3 * C,
+                        )  # fmt: skip
+        for u in range(count):
+            image, tile = (start + u) // high, (start + u) % high
+            for q in range(min(m, H - tile * m)):
+                sum_rows(A[q], n, sums, u * across, group * across, row, 0, across)
+                add_row(row, bias, 0, across)
+                h = tile * m + q
+                gather(row, 0, width, y[image, h], of_row(add, image, h))
+
+
+@compiled(parallel=True)
+def tiles_weight(x, dy, dweights, dbias, starts, matrices, frame, block, scratch):
+    """As `correlate_weight`, for `correlate_tiles`. matrices: B (n, 9) and A (n, 9)."""
+    full_vectors()
+    (B, A, m), (group, pitch, across) = matrices, frame
+    N, H, W, C = x.shape
+    K, n, parts = dy.shape[3], len(B), len(dweights)
+    P, lanes, high = block.P, block.lanes, (H + m - 1) // m
+    width, count_all = (K + lanes - 1) // lanes * lanes, N * high
+    strips = (count_all + group - 1) // group
+    size = (3 * C + P - 1) // P * P * lanes
+    for part in numba.prange(parts):
+        full_vectors()
+        thread = numba.get_thread_id()
+        raw, x_rows = scratch[0][thread], scratch[1][thread]
+        dy_rows, row = scratch[2][thread], scratch[3][thread]
+        dw = dweights[part]
+        db = dbias[part]
+        for strip in range(part * strips // parts, (part + 1) * strips // parts):
+            start = strip * group
+            count = min(group, count_all - start)
+            for u in range(count):
+                image, tile = (start + u) // high, (start + u) % high
+                tile_rows(
+                    x[image], tile, m, B, n, raw, x_rows, u * pitch, group * pitch, pitch
+                )
+                for q in range(m):
+                    h = tile * m + q
+                    if h < H:
+                        spread(dy[image, h], row, q * across, width)
+                        add_row(db, row, q * across, W * width)
+                    else:
+                        fill(row, q * across, W * width, x.dtype.type(0))
+                for i in range(n):
+                    sum_rows(
+                        A[i], m, row, 0, across,
+                        dy_rows, (i * group + u) * across, W * width,
+                    )  # fmt: skip
+            for k in range(0, K, lanes):
+                for i in range(n):
+                    for j in range(0, 3 * C, P):
+                        add_products(
+                            block, dw, (k // lanes * n + i) * size + j * lanes, lanes,
+                            x_rows, i * group * pitch + j, 1, pitch, C,
+                            dy_rows, i * group * across + k, across, width, count, W,
+                        )  # fmt: skip
