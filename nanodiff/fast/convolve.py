@@ -45,15 +45,16 @@ def conv2d_dw(x, dy, w, stride=1, up=False):
     dbias = np.zeros((parts, work.across), x.dtype)
     loop = kernels.tiles_weight if isinstance(plan, plans.Tiles) else kernels.correlate_weight
     loop(x, dy, dweights, dbias, starts, *work.given)
-    dw, dweights = np.zeros(w.shape, x.dtype), dweights.sum(0)
+    dw = np.zeros((-(-K // sums.lanes), *w.shape[2:], C * sums.lanes), x.dtype)
     for start, (rows, columns) in zip(starts, plan.phases, strict=False):
-        shape = -(-K // sums.lanes), len(rows), whole(len(columns) * C, sums.P), sums.lanes
-        part = dweights[start : start + np.prod(shape)].reshape(shape)
-        part = part[:, :, : len(columns) * C].reshape(*shape[:2], len(columns), C, -1)
-        folds = rows.astype(x.dtype), columns.astype(x.dtype)
-        part = np.einsum("ur,vs,buvcl->blcrs", *folds, part, optimize=True)
-        dw += part.reshape(-1, *w.shape[1:])[:K]
-    return dw, dbias.sum(0).reshape(-1, work.width)[:, :K].sum(0)
+        rows, columns = rows.T.astype(x.dtype), columns.T.astype(x.dtype)
+        r, s = rows.shape[1], columns.shape[1]
+        shape = parts, len(dw), r, whole(s * C, sums.P) * sums.lanes
+        part = dweights[:, start : start + np.prod(shape[1:])].reshape(shape)
+        part = (rows @ part).sum(0)[..., : s * C * sums.lanes]
+        dw += columns @ part.reshape(*part.shape[:2], s, -1)
+    dw = dw.reshape(*dw.shape[:3], C, -1).transpose(0, 4, 3, 1, 2).reshape(-1, *w.shape[1:])
+    return dw[:K], dbias.sum(0).reshape(-1, work.width)[:, :K].sum(0)
 
 
 def _plan(w, stride, up, rows):
@@ -148,14 +149,19 @@ def _weights(weight, plan, sums):
 
     Flat, one phase after the other, and where each begins.
     """
-    (K, C), dtype = weight.shape[:2], weight.dtype
+    (K, C, kernel, _), dtype = weight.shape, weight.dtype
     starts = _starts(plan, C, K, sums, 1)
     flat = _aligned((starts[-1],), dtype)
-    padded = np.pad(weight, ((0, -K % sums.lanes), (0, 0), (0, 0), (0, 0)))
-    padded = padded.reshape(-1, sums.lanes, *weight.shape[1:])
+    weight = np.ascontiguousarray(weight.transpose(2, 3, 1, 0)).reshape(kernel, -1)
     for start, end, folds in zip(starts, starts[1:], plan.phases, strict=False):
-        folds = (fold.astype(dtype) for fold in folds)
-        flat[start:end] = np.einsum("ur,vs,blcrs->buvcl", *folds, padded, optimize=True).ravel()
+        rows, columns = (fold.astype(dtype) for fold in folds)
+        folded = columns @ (rows @ weight).reshape(len(rows), kernel, -1 if len(rows) else 0)
+        folded = folded.reshape(len(rows), len(columns) * C, K)
+        shape = -(-K // sums.lanes), len(rows), len(columns) * C, sums.lanes
+        blocks = flat[start:end].reshape(shape)
+        for i, block in enumerate(blocks):
+            some = folded[:, :, i * sums.lanes : (i + 1) * sums.lanes]
+            block[:, :, : some.shape[2]] = some
     return flat, starts[:-1]
 
 
