@@ -13,7 +13,7 @@ import numba
 import numpy as np
 
 from nanodiff.fast import kernels, plans
-from nanodiff.fast.norms import channels_last
+from nanodiff.fast.memory import aligned, channels_last
 from nanodiff.fast.products import BYTES, block, whole
 
 PIXELS = 56  # of a strip: so few that what is made of them stays in a cache
@@ -67,7 +67,7 @@ def _plan(w, stride, up, rows):
 def _correlate(x, w, bias, plan, size, add, weights):
     """The correlation of x by a plan, plus bias and `add`, as images (N, K, *size)."""
     K, x = len(w), channels_last(x)
-    y = np.empty((len(x), *size, K), x.dtype)
+    y = aligned((len(x), *size, K), x.dtype)
     add = y[:0] if add is None else channels_last(add)
     up = 1 if isinstance(plan, plans.Tiles) else len(plan.first)
     sums = block(-(-size[1] // up), K, x.dtype)
@@ -100,7 +100,7 @@ def _work(plan, sums, backward, shape, size, dtype):
         pitch = (columns + 2) * C
         matrices = plan.sums(plan.B.T, dtype), plan.sums(plan.A if backward else plan.A.T, dtype)
         given, frame = (*matrices, m), (group, pitch, across)
-        sizes = n * pitch, n * group * pitch, n * group * across, m * across
+        sizes = n * group * pitch, n * group * across, m * across
     else:
         stride, first, taps = given = plan.axis
         group = _group(-(-H_y // up), columns)
@@ -110,7 +110,11 @@ def _work(plan, sums, backward, shape, size, dtype):
         frame = group, int(tall), int(lead), int(pitch), across
         sizes = tall * pitch, group * across
     threads = numba.config.NUMBA_NUM_THREADS
-    scratch = tuple(_aligned((threads, int(n) + sums.P), dtype) for n in sizes)
+    scratch = tuple(
+        aligned((threads, whole(int(n) + sums.P, BYTES)), dtype) for n in sizes
+    )
+    for room in scratch:
+        room[:] = 0  # what lies beyond a row is read, too, and never used
     return Work(width, across, (given, frame, sums, scratch))
 
 
@@ -151,7 +155,8 @@ def _weights(weight, plan, sums):
     """
     (K, C, kernel, _), dtype = weight.shape, weight.dtype
     starts = _starts(plan, C, K, sums, 1)
-    flat = _aligned((starts[-1],), dtype)
+    flat = aligned((starts[-1],), dtype)
+    flat[:] = 0
     weight = np.ascontiguousarray(weight.transpose(2, 3, 1, 0)).reshape(kernel, -1)
     for start, end, folds in zip(starts, starts[1:], plan.phases, strict=False):
         rows, columns = (fold.astype(dtype) for fold in folds)
@@ -163,11 +168,3 @@ def _weights(weight, plan, sums):
             some = folded[:, :, i * sums.lanes : (i + 1) * sums.lanes]
             block[:, :, : some.shape[2]] = some
     return flat, starts[:-1]
-
-
-def _aligned(shape, dtype):
-    """A zeroed array that begins at a whole vector."""
-    size = int(np.prod(shape))
-    room = np.zeros(size + BYTES, dtype)
-    start = -room.ctypes.data % BYTES // dtype.itemsize
-    return room[start : start + size].reshape(shape)

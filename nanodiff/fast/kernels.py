@@ -12,6 +12,7 @@ scratch, as `across`, the numbers of a row of y there, says.
 """
 
 import numba
+import numpy as np
 from numpy import uint64
 
 from nanodiff.fast.compiled import compiled, full_vectors
@@ -65,21 +66,23 @@ def spread(source, rows, at, width):
 
 
 @compiled
-def gather(rows, at, width, target, more):
-    """The way back from `spread`, plus `more`, like target, or of size 0."""
+def gather(rows, at, width, bias, target, more):
+    """The way back from `spread`, plus a row of bias, plus `more`, or one of size 0."""
     full_vectors()
     W, K = target.shape
     if width == K:
         pixels, added, at = target.reshape(-1), more.reshape(-1), uint64(at)
         if more.size:
             for i in range(uint64(W * K)):
-                pixels[i] = rows[at + i] + added[i]
+                pixels[i] = rows[at + i] + bias[i] + added[i]
         else:
-            copy(rows, at, pixels, 0, W * K)
+            for i in range(uint64(W * K)):
+                pixels[i] = rows[at + i] + bias[i]
     else:
         for p in range(W):
             for k in range(K):
-                target[p, k] = rows[at + p * width + k]
+                i = p * width + k
+                target[p, k] = rows[at + i] + bias[i]
                 if more.size:
                     target[p, k] += more[p, k]
 
@@ -114,8 +117,7 @@ def correlate(x, weights, starts, bias, add, y, plan, frame, block, scratch):
         for q in range(tall):
             frame_row(x[n], stride * start - lead + q, x_rows, q * pitch, lead * C, pitch)
         for a in range(up):
-            for i in range(count):
-                copy(bias, 0, sums, i * across, across)
+            fill(sums, 0, count * across, x.dtype.type(0))
             for b in range(up):
                 for k in range(0, K, lanes):
                     w = starts[a * up + b] + k * taps[a] * taps[b] * C
@@ -133,7 +135,9 @@ def correlate(x, weights, starts, bias, add, y, plan, frame, block, scratch):
             for i in range(count):
                 h = (start + i) * up + a
                 if h < H:
-                    gather(sums, i * across, width, y[n, h], of_row(add, n, h))
+                    gather(
+                        sums, i * across, width, bias, y[n, h], of_row(add, n, h)
+                    )
 
 
 @compiled(parallel=True)
@@ -196,20 +200,17 @@ def add_row(into, row, at, n):
 
 
 @compiled
-def sum_rows(weights, terms, rows, at, step, target, t, n):
-    """target[t : t + n] = the sum of weights[q] times rows[at + q step :], q < terms.
+def sum_rows(weights, starts, rows, at, target, t, n):
+    """target[t : t + n] = the sum of weights[q] times rows[at + starts[q] :], q < 9.
 
-    Of nine rows, the most that `plans.Tiles` has, so that one loop over pixels does it;
-    those beyond `terms`, at least 4, are the last, times 0.
+    Nine rows, the most that `plans.Tiles` has, so that one loop over pixels does it.
     """
     full_vectors()
     w0, w1, w2, w3, w4 = weights[0], weights[1], weights[2], weights[3], weights[4]
     w5, w6, w7, w8 = weights[5], weights[6], weights[7], weights[8]
-    last = terms - 1
-    s0, s1, s2 = uint64(at), uint64(at + step), uint64(at + 2 * step)
-    s3, s4 = uint64(at + 3 * step), uint64(at + min(4, last) * step)
-    s5, s6 = uint64(at + min(5, last) * step), uint64(at + min(6, last) * step)
-    s7, s8 = uint64(at + min(7, last) * step), uint64(at + min(8, last) * step)
+    s0, s1, s2 = uint64(at + starts[0]), uint64(at + starts[1]), uint64(at + starts[2])
+    s3, s4, s5 = uint64(at + starts[3]), uint64(at + starts[4]), uint64(at + starts[5])
+    s6, s7, s8 = uint64(at + starts[6]), uint64(at + starts[7]), uint64(at + starts[8])
     t = uint64(t)
     for i in range(uint64(n)):
         near = w0 * rows[s0 + i] + w1 * rows[s1 + i] + w2 * rows[s2 + i]
@@ -219,13 +220,27 @@ def sum_rows(weights, terms, rows, at, step, target, t, n):
 
 
 @compiled
-def tile_rows(image, tile, m, B, n, raw, rows, at, step, pitch):
-    """The n sums of rows of a tile of (H, W, C), each with zeros around, `step` apart."""
-    C = image.shape[2]
-    for q in range(n):
-        frame_row(image, tile * m - 1 + q, raw, q * pitch, C, pitch)
-    for i in range(n):
-        sum_rows(B[i], n, raw, 0, pitch, rows, at + i * step, pitch)
+def tile_rows(pixels, top, high, across, matrix, starts, weights, rows, at, step, margin):
+    """Sums of rows top, top + 1, .. of `high` rows of so many pixels, `step` apart.
+
+    margin: before each sum. A row that is not there is any, times 0. starts, weights
+    (9,) are written to.
+    """
+    for i in range(len(matrix)):
+        for q in range(9):
+            h = top + q
+            starts[q] = min(max(h, 0), high - 1) * across
+            weights[q] = matrix[i, q] if 0 <= h < high else pixels.dtype.type(0)
+        sum_rows(weights, starts, pixels, 0, rows, at + i * step + margin, across)
+
+
+@compiled
+def clear_margins(rows, margin, inside, pitch, count):
+    """Write zeros before and behind the `inside` of each row."""
+    for i in range(count):
+        fill(rows, i * pitch, margin, rows.dtype.type(0))
+        behind = margin + inside
+        fill(rows, i * pitch + behind, pitch - behind, rows.dtype.type(0))
 
 
 @compiled(parallel=True)
@@ -243,16 +258,18 @@ def correlate_tiles(x, weights, starts, bias, add, y, matrices, frame, block, sc
     for strip in numba.prange(strips):
         full_vectors()
         thread = numba.get_thread_id()
-        raw, x_rows = scratch[0][thread], scratch[1][thread]
-        sums, row = scratch[2][thread], scratch[3][thread]
+        x_rows, sums = scratch[0][thread], scratch[1][thread]
+        row, few, at = scratch[2][thread], np.empty(9, x.dtype), np.empty(9, np.int64)
         start = strip * group
         count = min(group, N * high - start)
-        for u in range(count):
-            tile_rows(
-                x[(start + u) // high], (start + u) % high, m, B, n, raw,
-                x_rows, u * pitch, group * pitch, pitch,
-            )  # fmt: skip
+        clear_margins(x_rows, C, W * C, pitch, n * group)
         fill(sums, 0, n * group * across, x.dtype.type(0))
+        for u in range(count):
+            pixels, tile = x[(start + u) // high].reshape(-1), (start + u) % high
+            tile_rows(
+                pixels, tile * m - 1, H, W * C, B, at, few,
+                x_rows, u * pitch, group * pitch, C,
+            )  # fmt: skip
         for k in range(0, K, lanes):
             for i in range(n):
                 for u in range(count):
@@ -264,13 +281,14 @@ def correlate_tiles(x, weights, starts, bias, add, y, matrices, frame, block, sc
                             weights, (k * n + i * lanes) * 3 * C, 0, lanes,
                             1, 3 * C,
                         )  # fmt: skip
+        for q in range(9):
+            at[q] = min(q, n - 1) * group * across
         for u in range(count):
             image, tile = (start + u) // high, (start + u) % high
             for q in range(min(m, H - tile * m)):
-                sum_rows(A[q], n, sums, u * across, group * across, row, 0, across)
-                add_row(row, bias, 0, across)
+                sum_rows(A[q], at, sums, u * across, row, 0, W * width)
                 h = tile * m + q
-                gather(row, 0, width, y[image, h], of_row(add, image, h))
+                gather(row, 0, width, bias, y[image, h], of_row(add, image, h))
 
 
 @compiled(parallel=True)
@@ -287,30 +305,28 @@ def tiles_weight(x, dy, dweights, dbias, starts, matrices, frame, block, scratch
     for part in numba.prange(parts):
         full_vectors()
         thread = numba.get_thread_id()
-        raw, x_rows = scratch[0][thread], scratch[1][thread]
-        dy_rows, row = scratch[2][thread], scratch[3][thread]
+        x_rows, dy_rows = scratch[0][thread], scratch[1][thread]
+        row, few, at = scratch[2][thread], np.empty(9, x.dtype), np.empty(9, np.int64)
         dw = dweights[part]
         db = dbias[part]
+        clear_margins(x_rows, C, W * C, pitch, n * group)
         for strip in range(part * strips // parts, (part + 1) * strips // parts):
             start = strip * group
             count = min(group, count_all - start)
             for u in range(count):
                 image, tile = (start + u) // high, (start + u) % high
                 tile_rows(
-                    x[image], tile, m, B, n, raw, x_rows, u * pitch, group * pitch, pitch
-                )
-                for q in range(m):
-                    h = tile * m + q
-                    if h < H:
-                        spread(dy[image, h], row, q * across, width)
-                        add_row(db, row, q * across, W * width)
-                    else:
-                        fill(row, q * across, W * width, x.dtype.type(0))
-                for i in range(n):
-                    sum_rows(
-                        A[i], m, row, 0, across,
-                        dy_rows, (i * group + u) * across, W * width,
-                    )  # fmt: skip
+                    x[image].reshape(-1), tile * m - 1, H, W * C, B, at, few,
+                    x_rows, u * pitch, group * pitch, C,
+                )  # fmt: skip
+                inside = min(m, H - tile * m)
+                for q in range(inside):
+                    spread(dy[image, tile * m + q], row, q * W * width, width)
+                    add_row(db, row, q * W * width, W * width)
+                tile_rows(
+                    row, 0, inside, W * width, A, at, few,
+                    dy_rows, u * across, group * across, 0,
+                )  # fmt: skip
             for k in range(0, K, lanes):
                 for i in range(n):
                     for j in range(0, 3 * C, P):

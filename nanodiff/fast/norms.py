@@ -14,12 +14,13 @@ from numba.extending import overload
 from numpy import uint64
 
 from nanodiff.fast.compiled import ORDERED, compiled, full_vectors
+from nanodiff.fast.memory import aligned, channels_last
 
 
 def group_norm(x, scale, shift, groups, tiny, silu):
     """As `plain.group_norm`."""
     x = channels_last(x)
-    y, (mean, rstd) = np.empty_like(x), np.empty((2, len(x), groups), x.dtype)
+    y, (mean, rstd) = aligned(x.shape, x.dtype), np.empty((2, len(x), groups), x.dtype)
     normalise(x, scale, shift, x.dtype.type(tiny), silu, y, mean, rstd)
     return y.transpose(0, 3, 1, 2), mean, rstd
 
@@ -27,15 +28,11 @@ def group_norm(x, scale, shift, groups, tiny, silu):
 def group_norm_backward(dy, x, scale, shift, mean, rstd, silu, add=None):
     """As `plain.group_norm_backward`."""
     x, dy = channels_last(x), channels_last(dy)
-    dx, dscale, dshift = np.empty_like(x), np.empty_like(scale), np.empty_like(shift)
+    dx = aligned(x.shape, x.dtype)
+    dscale, dshift = np.empty_like(scale), np.empty_like(shift)
     add = dx[:0] if add is None else channels_last(add)
     normalise_backward(dy, x, scale, shift, mean, rstd, silu, add, dx, dscale, dshift)
     return dx.transpose(0, 3, 1, 2), dscale, dshift
-
-
-def channels_last(x):
-    """(N, C, H, W) as (N, H, W, C), without a copy if memory has that order."""
-    return np.ascontiguousarray(x.transpose(0, 2, 3, 1))
 
 
 def sigmoid(u):
