@@ -1,20 +1,20 @@
 """The convolutions of `plain`, by the loops of `kernels`: the bookkeeping between.
 
-Which plan, how the weights lie in blocks, how many rows are one strip of work, and
+Which phases or tiles, how the weights lie in blocks, how many rows are one strip, and
 which memory is used again. Shapes as in `plain`; inside, and in the memory of the
-results, the channels of a pixel lie together, (N, H, W, C).
+results, the channels of a pixel lie together: (N, H, W, C).
 """
 
 import weakref
-from collections import namedtuple
 from functools import lru_cache
+from itertools import product
 
 import numba
 import numpy as np
 
 from nanodiff.fast import kernels, plans
 from nanodiff.fast.memory import aligned, channels_last
-from nanodiff.fast.products import BYTES, block, whole
+from nanodiff.fast.products import block, whole
 
 PIXELS = 56  # of a strip: so few that what is made of them stays in a cache
 PARTIAL_SUMS = 8  # of a weight gradient: a constant, so that the bits are, too
@@ -36,86 +36,79 @@ def conv2d_dx(dy, w, size, stride=1, up=False, add=None):
 def conv2d_dw(x, dy, w, stride=1, up=False):
     """As `plain.conv2d_dw`."""
     (K, C), plan = w.shape[:2], _plan(w, stride, up, x.shape[2])
-    x, dy = channels_last(x), channels_last(dy)
-    sums = block(len(plan.phases[0][1]) * C, K, x.dtype)
-    work = _work(plan, sums, True, x.shape, dy.shape[1:], x.dtype)
-    starts = _starts(plan, C, K, sums, sums.P)
-    parts = min(PARTIAL_SUMS, len(x))
-    dweights = np.zeros((parts, starts[-1]), x.dtype)
-    dbias = np.zeros((parts, work.across), x.dtype)
-    loop = kernels.tiles_weight if isinstance(plan, plans.Tiles) else kernels.correlate_weight
-    loop(x, dy, dweights, dbias, starts, *work.given)
-    dw = np.zeros((-(-K // sums.lanes), *w.shape[2:], C * sums.lanes), x.dtype)
-    for start, (rows, columns) in zip(starts, plan.phases, strict=False):
+    x, dy, parts = channels_last(x), channels_last(dy), min(PARTIAL_SUMS, len(x))
+    sums = block(len(plan.folds[0][1]) * C, K, x.dtype)
+    loop, starts, given = _work(plan, sums, sums.P, 1, x.shape, dy.shape, x.dtype)
+    dweights, across = np.zeros((parts, starts[-1]), x.dtype), given[-3][-1]
+    dbias = np.zeros((parts, across), x.dtype)
+    loop(x, dy.reshape(-1), dweights, dbias, *given)
+    dw, width = 0, whole(K, sums.lanes)
+    for (rows, columns), start in zip(plan.folds, starts, strict=False):
         rows, columns = rows.T.astype(x.dtype), columns.T.astype(x.dtype)
-        r, s = rows.shape[1], columns.shape[1]
-        shape = parts, len(dw), r, whole(s * C, sums.P) * sums.lanes
-        part = dweights[:, start : start + np.prod(shape[1:])].reshape(shape)
-        part = (rows @ part).sum(0)[..., : s * C * sums.lanes]
-        dw += columns @ part.reshape(*part.shape[:2], s, -1)
-    dw = dw.reshape(*dw.shape[:3], C, -1).transpose(0, 4, 3, 1, 2).reshape(-1, *w.shape[1:])
-    return dw[:K], dbias.sum(0).reshape(-1, work.width)[:, :K].sum(0)
+        R, taps = rows.shape[1], columns.shape[1]
+        shape = parts, width // sums.lanes, R, whole(taps * C, sums.P) * sums.lanes
+        part = dweights[:, start : start + width * R * shape[-1] // sums.lanes]
+        part = (rows @ part.reshape(shape)).sum(0)[..., : taps * C * sums.lanes]
+        dw = dw + columns @ part.reshape(*part.shape[:2], taps, -1)
+    dw = dw.reshape(*dw.shape[:3], C, -1).transpose(0, 4, 3, 1, 2)
+    return dw.reshape(-1, *w.shape[1:])[:K], dbias.sum(0).reshape(-1, width)[:, :K].sum(0)
 
 
 def _plan(w, stride, up, rows):
-    """The plan for images with so many rows."""
+    """The Tiles or the Axis for images with so many rows."""
     if w.shape[2] == 3 and stride == 1 and not up:
         return plans.tiles(rows)
-    return plans.plan(w.shape[2], stride, up)
+    return plans.axis(w.shape[2], stride, up)
 
 
 def _correlate(x, w, bias, plan, size, add, weights):
     """The correlation of x by a plan, plus bias and `add`, as images (N, K, *size)."""
     K, x = len(w), channels_last(x)
     y = aligned((len(x), *size, K), x.dtype)
-    add = y[:0] if add is None else channels_last(add)
-    up = 1 if isinstance(plan, plans.Tiles) else len(plan.first)
-    sums = block(-(-size[1] // up), K, x.dtype)
-    work = _work(plan, sums, False, x.shape, y.shape[1:], x.dtype)
-    row = np.zeros((work.across // work.width, work.width), x.dtype)
+    add = y.reshape(-1)[:0] if add is None else channels_last(add).reshape(-1)
+    sums = block(-(-size[1] // plan.up), K, x.dtype)
+    loop, _, given = _work(plan, sums, 1, sums.P, x.shape, y.shape, x.dtype)
+    width, across = whole(K, sums.lanes), given[-3][-1]
+    row = np.zeros((across // width, width), x.dtype)
     row[:, :K] = bias
-    loop = kernels.correlate_tiles if isinstance(plan, plans.Tiles) else kernels.correlate
-    loop(x, *weights(w, plan, sums), row.reshape(-1), add, y, *work.given)
+    loop(x, weights(w, plan, sums), row.reshape(-1), add, y.reshape(-1), *given)
     return y.transpose(0, 3, 1, 2)
 
 
-Work = namedtuple("Work", "width across given")
+@lru_cache(maxsize=512)
+def _work(plan, sums, of_taps, of_columns, shape, size, dtype):
+    """(loop, where the weights of each phase begin, the last arguments of the loop).
 
-
-@lru_cache(maxsize=256)
-def _work(plan, sums, backward, shape, size, dtype):
-    """What a loop takes for x of a shape, and y or dy of a size (H', W', K).
-
-    width: K, filled up to whole blocks; across: of a row. Scratch is for each thread.
-    Every call with the same arguments uses it again, one call at a time.
+    shape, size: of x, and of y or dy. Taps or columns are filled up to so many. Scratch
+    is for each thread. Every call with the same arguments uses it again, one call at a
+    time.
     """
-    (N, _, W, C), (H_y, W_y, K) = shape, size
-    tiled, P = isinstance(plan, plans.Tiles), 1 if backward else sums.P
-    up = 1 if tiled else len(plan.first)
-    width, columns = whole(K, sums.lanes), whole(-(-W_y // up), P)
-    across = columns * up * width
-    if tiled:
+    (N, _, W, C), (_, H_y, W_y, K), forward = shape, size, of_taps == 1
+    width, columns = whole(K, sums.lanes), whole(-(-W_y // plan.up), of_columns)
+    sizes = [width * len(r) * whole(len(c) * C, of_taps) for r, c in plan.folds]
+    starts, across = np.cumsum([0, *sizes]), columns * plan.up * width
+    if isinstance(plan, plans.Tiles):
         n, m = plan.A.shape
-        group = _group(N * -(-H_y // m), columns)
-        pitch = (columns + 2) * C
-        matrices = plan.sums(plan.B.T, dtype), plan.sums(plan.A if backward else plan.A.T, dtype)
-        given, frame = (*matrices, m), (group, pitch, across)
-        sizes = n * group * pitch, n * group * across, m * across
+        group, pitch = _group(N * -(-H_y // m), columns), (columns + 2) * C
+        given = (_nine(plan.B.T, dtype), _nine(plan.A.T, dtype)) if forward else (_nine(plan.B.T, dtype), _nine(plan.A, dtype), m)
+        strip, rooms = (group, pitch, across), (n * group * pitch, n * group * across, m * across)
+        loop = kernels.correlate_tiles if forward else kernels.tiles_weight
     else:
-        stride, first, taps = given = plan.axis
-        group = _group(-(-H_y // up), columns)
-        lead, reach = max(0, -first.min()), max(1, (first + taps).max())
-        pitch = (lead + max(W, stride * (columns - 1) + reach)) * C
-        tall = lead + stride * (group - 1) + reach
-        frame = group, int(tall), int(lead), int(pitch), across
-        sizes = tall * pitch, group * across
+        group, first = _group(-(-H_y // plan.up), columns), [p.first for p in plan.phases]
+        lead, reach = max(0, -min(first)), max(p.first + len(p.fold) for p in plan.phases)
+        tall = lead + plan.stride * (group - 1) + max(reach, 1)
+        pitch = (lead + max(W, plan.stride * (columns - 1) + reach)) * C
+        given = np.array([
+            (a, b, r.first, c.first, len(r.fold), len(c.fold) * C, start)
+            for ((a, r), (b, c)), start in zip(product(enumerate(plan.phases), repeat=2), starts)
+        ])
+        strip, rooms = (plan.up, plan.stride, group, tall, lead, pitch, across), (tall * pitch, group * plan.up * across)
+        loop = kernels.correlate if forward else kernels.correlate_weight
     threads = numba.config.NUMBA_NUM_THREADS
-    scratch = tuple(
-        aligned((threads, whole(int(n) + sums.P, BYTES)), dtype) for n in sizes
-    )
+    scratch = tuple(aligned((threads, whole(n + sums.P, 64)), dtype) for n in rooms)
     for room in scratch:
         room[:] = 0  # what lies beyond a row is read, too, and never used
-    return Work(width, across, (given, frame, sums, scratch))
+    return loop, starts, (size[1:], given, strip, sums, scratch)
 
 
 def _group(many, columns):
@@ -123,11 +116,9 @@ def _group(many, columns):
     return max(1, min(PIXELS // columns, -(-many // 2)))
 
 
-def _starts(plan, C, K, sums, P):
-    """Where the weights of each phase begin, (up, up), and of a last one, their end."""
-    sizes = [whole(len(columns) * C, P) * len(rows) * whole(K, sums.lanes)
-             for rows, columns in plan.phases]  # fmt: skip
-    return np.cumsum([0, *sizes])
+def _nine(matrix, dtype):
+    """A matrix, filled up to nine columns, as the loops take it."""
+    return np.pad(matrix, ((0, 0), (0, 9 - matrix.shape[1]))).astype(dtype, "C")
 
 
 _KEPT = {}  # by the id of a weight: (a copy of it, plan and block, weights in blocks)
@@ -149,22 +140,15 @@ def _kept_weights(weight, plan, sums):
 
 
 def _weights(weight, plan, sums):
-    """The weights of a plan's phases in blocks (K / lanes, rows, columns, C, lanes).
-
-    Flat, one phase after the other, and where each begins.
-    """
-    (K, C, kernel, _), dtype = weight.shape, weight.dtype
-    starts = _starts(plan, C, K, sums, 1)
-    flat = aligned((starts[-1],), dtype)
-    flat[:] = 0
+    """The weights of all phases in blocks, each (K / lanes, rows, columns * C, lanes)."""
+    (K, C, kernel, _), found = weight.shape, []
     weight = np.ascontiguousarray(weight.transpose(2, 3, 1, 0)).reshape(kernel, -1)
-    for start, end, folds in zip(starts, starts[1:], plan.phases, strict=False):
-        rows, columns = (fold.astype(dtype) for fold in folds)
-        folded = columns @ (rows @ weight).reshape(len(rows), kernel, -1 if len(rows) else 0)
-        folded = folded.reshape(len(rows), len(columns) * C, K)
-        shape = -(-K // sums.lanes), len(rows), len(columns) * C, sums.lanes
-        blocks = flat[start:end].reshape(shape)
-        for i, block in enumerate(blocks):
-            some = folded[:, :, i * sums.lanes : (i + 1) * sums.lanes]
-            block[:, :, : some.shape[2]] = some
-    return flat, starts[:-1]
+    for rows, columns in plan.folds:
+        R, taps = len(rows), len(columns)
+        folded = (rows.astype(weight.dtype) @ weight).reshape(R, kernel, C * K)
+        folded = (columns.astype(weight.dtype) @ folded).reshape(R, taps * C, K)
+        folded = np.pad(folded, ((0, 0), (0, 0), (0, -K % sums.lanes)))
+        shape = R, taps * C, folded.shape[2] // sums.lanes, sums.lanes
+        found.append(folded.reshape(shape).transpose(2, 0, 1, 3).ravel())
+    flat = aligned((sum(map(len, found)),), weight.dtype)
+    return np.concatenate(found, out=flat)

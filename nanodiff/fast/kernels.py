@@ -1,14 +1,17 @@
 """The loops of every convolution, on images whose channels lie together.
 
-    correlate         y from x by a plan           correlate_weight   dw and db
-    correlate_tiles   the same in tiles of rows    tiles_weight       dw and db
+    correlate         y from x, in one phase of `plans`     correlate_weight   dw, db
+    correlate_tiles   y from x, in `plans.Tiles`            tiles_weight       dw, db
 
-Each takes a strip of rows of x into scratch, with zeros where the image ends. Then the
-pixels under a row of taps are contiguous numbers, and so are those under the next pixel
-of y, a few further on: `add_products` needs no copy of each. Sums go to the image when
-all terms are in. Shapes: x (N, H, W, C), y and dy (N, H', W', K). Other arrays are flat
-or have a first axis of threads or of partial sums. K is filled up to whole blocks in
-scratch, as `across`, the numbers of a row of y there, says.
+Each takes a strip of rows into scratch, with zeros where the image ends. There the
+pixels under a row of taps are contiguous numbers, and those under the next pixel of y
+are the same ones, a few further on: nothing is copied for each. The sums of a strip go
+to the image when all terms are in.
+
+Shapes: x (N, H, W, C), dy (N, H', W', K); y and what is added to it, flat. weights
+(blocks, R, M, lanes): for as many channels of y as a block has lanes, of R rows of taps
+M = taps * C numbers. In scratch a pixel of y has `width` channels: whole blocks; a row
+of y has `across` numbers, one of x `pitch`. bias: a row of y.
 """
 
 import numba
@@ -32,131 +35,118 @@ def copy(source, s, target, t, n):
 
 
 @compiled
-def fill(target, t, n, value):
-    """target[t : t + n] = value."""
+def clear(target, t, n):
+    """target[t : t + n] = 0."""
     full_vectors()
-    t = uint64(t)
+    t, zero = uint64(t), target.dtype.type(0)
     for i in range(uint64(n)):
-        target[t + i] = value
+        target[t + i] = zero
 
 
 @compiled
-def frame_row(image, h, row, at, margin, pitch):
-    """Row h of (H, W, C), or zeros outside, `margin` zeros before and zeros behind."""
-    H, W, C = image.shape
-    zero = image.dtype.type(0)
-    if 0 <= h < H:
-        fill(row, at, margin, zero)
-        copy(image.reshape(-1), h * W * C, row, at + margin, W * C)
-        fill(row, at + margin + W * C, pitch - margin - W * C, zero)
-    else:
-        fill(row, at, pitch, zero)
-
-
-@compiled
-def spread(source, rows, at, width):
-    """(W, K) numbers to every `width` of a row: K of each, then what was there."""
-    W, K = source.shape
-    if width == K:
-        copy(source.reshape(-1), 0, rows, at, W * K)
-    else:
-        for p in range(W):
-            for k in range(K):
-                rows[at + p * width + k] = source[p, k]
-
-
-@compiled
-def gather(rows, at, width, bias, target, more):
-    """The way back from `spread`, plus a row of bias, plus `more`, or one of size 0."""
+def add_row(source, s, target, n):
+    """target[:n] += source[s : s + n]."""
     full_vectors()
-    W, K = target.shape
-    if width == K:
-        pixels, added, at = target.reshape(-1), more.reshape(-1), uint64(at)
-        if more.size:
-            for i in range(uint64(W * K)):
-                pixels[i] = rows[at + i] + bias[i] + added[i]
+    s = uint64(s)
+    for i in range(uint64(n)):
+        target[i] += source[s + i]
+
+
+@compiled
+def frame(image, top, count, rows, lead, pitch):
+    """Rows top, top + 1, .. of (H, W, C), with zeros around, `lead` of them before."""
+    H, W, C = image.shape
+    for q in range(count):
+        at, h = q * pitch, top + q
+        if 0 <= h < H:
+            clear(rows, at, lead)
+            copy(image.reshape(-1), h * W * C, rows, at + lead, W * C)
+            clear(rows, at + lead + W * C, pitch - lead - W * C)
         else:
-            for i in range(uint64(W * K)):
-                pixels[i] = rows[at + i] + bias[i]
+            clear(rows, at, pitch)
+
+
+@compiled
+def spread(dy, start, K, rows, at, width, columns):
+    """Write pixels of flat dy, of K numbers, to those of `rows`, of `width`."""
+    if K == width:
+        copy(dy, start, rows, at, columns * K)
     else:
-        for p in range(W):
+        for p in range(columns):
+            for k in range(K):
+                rows[at + p * width + k] = dy[start + p * K + k]
+
+
+@compiled
+def gather(rows, at, width, bias, y, add, start, K, columns):
+    """The way back, to flat y, plus bias, plus `add`, which is like y or of size 0."""
+    full_vectors()
+    if K == width:
+        at, start = uint64(at), uint64(start)
+        for i in range(uint64(columns * K)):
+            y[start + i] = rows[at + i] + bias[i]
+    else:
+        for p in range(columns):
             for k in range(K):
                 i = p * width + k
-                target[p, k] = rows[at + i] + bias[i]
-                if more.size:
-                    target[p, k] += more[p, k]
-
-
-@compiled
-def of_row(add, n, h):
-    """Row h of image n of `add`, or something of size 0."""
-    return add[n, h] if add.size else add[:0].reshape(0, 0)
+                y[start + p * K + k] = rows[at + i] + bias[i]
+    if add.size:
+        start = uint64(start)
+        for i in range(uint64(columns * K)):
+            y[start + i] += add[start + i]
 
 
 @compiled(parallel=True)
-def correlate(x, weights, starts, bias, add, y, plan, frame, block, scratch):
-    """y = bias + add + the correlation of x with weights, by a plan.
+def correlate(x, weights, bias, add, y, size, phases, strip, block, scratch):
+    """y = bias + add + the correlation of x with weights.
 
-    add: like y, or of size 0. bias: a row of y, `across` long. plan: (stride, first,
-    taps of each phase). frame: (rows of a strip, rows of x for a strip, zeros before a
-    row, pitch of a row of x, across). starts (up, up): where the weights of a phase of
-    rows and one of columns begin: (K / lanes, taps, taps, C, lanes).
+    size: (H', W', K). phases: rows (a, b, first row and column of x, R, M, where its
+    weights begin), for y[.., up i + a, up j + b, ..]. strip: (up, stride, rows of y /
+    up, rows of x, zeros before a row of x, pitch, across).
     """
     full_vectors()
-    (stride, first, taps), (rows, tall, lead, pitch, across) = plan, frame
-    N, C, (H, W, K) = x.shape[0], x.shape[3], y.shape[1:]
-    up, P, lanes = len(first), block.P, block.lanes
-    coarse, columns = (H + up - 1) // up, (W + up - 1) // up
-    width, strips = (K + lanes - 1) // lanes * lanes, (coarse + rows - 1) // rows
+    (N, _, _, C), (H, W, K), (_, P, lanes) = x.shape, size, block
+    up, stride, rows, tall, lead, pitch, across = strip
+    high, columns = (H + up - 1) // up, (W + up - 1) // up
+    strips, width = (high + rows - 1) // rows, (K + lanes - 1) // lanes * lanes
     for item in numba.prange(N * strips):
         full_vectors()
         thread = numba.get_thread_id()
         x_rows, sums = scratch[0][thread], scratch[1][thread]
         n, start = item // strips, item % strips * rows
-        count = min(rows, coarse - start)
-        for q in range(tall):
-            frame_row(x[n], stride * start - lead + q, x_rows, q * pitch, lead * C, pitch)
-        for a in range(up):
-            fill(sums, 0, count * across, x.dtype.type(0))
-            for b in range(up):
-                for k in range(0, K, lanes):
-                    w = starts[a * up + b] + k * taps[a] * taps[b] * C
-                    for i in range(count):
-                        for j in range(0, columns, P):
-                            add_products(
-                                block,
-                                sums, i * across + (j * up + b) * width + k, up * width,
-                                x_rows, (stride * i + first[a] + lead) * pitch
-                                + (stride * j + first[b] + lead) * C,
-                                stride * C, pitch, 1,
-                                weights, w, taps[b] * C * lanes, lanes,
-                                taps[a], taps[b] * C,
-                            )  # fmt: skip
-            for i in range(count):
-                h = (start + i) * up + a
-                if h < H:
-                    gather(
-                        sums, i * across, width, bias, y[n, h], of_row(add, n, h)
-                    )
+        count = min(rows, high - start)
+        frame(x[n], stride * start - lead, tall, x_rows, lead * C, pitch)
+        clear(sums, 0, count * up * across)
+        for a, b, top, left, R, M, w in phases:
+            for k in range(0, K, lanes):
+                for i in range(count):
+                    row = (stride * i + top + lead) * pitch + (left + lead) * C
+                    for j in range(0, columns, P):
+                        add_products(
+                            block, sums,
+                            (up * i + a) * across + (up * j + b) * width + k, up * width,
+                            x_rows, row + stride * j * C, stride * C, pitch, 1,
+                            weights, w + k * R * M, M * lanes, lanes, R, M,
+                        )  # fmt: skip
+        for i in range(min(count * up, H - start * up)):
+            at = (n * H + start * up + i) * W * K
+            gather(sums, i * across, width, bias, y, add, at, K, W)
 
 
 @compiled(parallel=True)
-def correlate_weight(x, dy, dweights, dbias, starts, plan, frame, block, scratch):
+def correlate_weight(x, dy, dweights, dbias, size, phases, strip, block, scratch):
     """Add the gradients of `correlate`'s weights and bias, in partial sums.
 
     Each partial sum is one thread's, as two that added to one would lose updates. Their
     number and the order within each are fixed, so the bits do not depend on threads.
-    dbias (partial sums, across). Of the taps along columns and channels there are
-    whole blocks in dweights: the gradients beyond mean nothing.
+    dy: flat. dweights (partial sums, n), M filled up to whole blocks: the gradients
+    beyond mean nothing. dbias (partial sums, across).
     """
     full_vectors()
-    (stride, first, taps), (rows, tall, lead, pitch, across) = plan, frame
-    N, _, _, C = x.shape
-    _, H, W, K = dy.shape
-    parts = len(dweights)
-    up, P, lanes = len(first), block.P, block.lanes
-    coarse = (H + up - 1) // up
-    width, strips = (K + lanes - 1) // lanes * lanes, (coarse + rows - 1) // rows
+    (N, _, _, C), (H, W, K), (_, P, lanes) = x.shape, size, block
+    up, stride, rows, tall, lead, pitch, across = strip
+    high, parts = (H + up - 1) // up, len(dweights)
+    strips, width = (high + rows - 1) // rows, (K + lanes - 1) // lanes * lanes
     for part in numba.prange(parts):
         full_vectors()
         thread = numba.get_thread_id()
@@ -165,43 +155,30 @@ def correlate_weight(x, dy, dweights, dbias, starts, plan, frame, block, scratch
         db = dbias[part]
         for item in range(part * N * strips // parts, (part + 1) * N * strips // parts):
             n, start = item // strips, item % strips * rows
-            for q in range(tall):
-                h = stride * start - lead + q
-                frame_row(x[n], h, x_rows, q * pitch, lead * C, pitch)
-            for a in range(up):
-                count = min(rows, (H - a + up - 1) // up - start)
-                for i in range(count):
-                    spread(dy[n, (start + i) * up + a], dy_rows, i * across, width)
-                    add_row(db, dy_rows, i * across, W * width)
-                for b in range(up):
-                    numbers = taps[b] * C
-                    size = (numbers + P - 1) // P * P * lanes
-                    for k in range(0, K, lanes):
-                        for r in range(taps[a]):
-                            at = starts[a * up + b] + (k // lanes * taps[a] + r) * size
-                            for j in range(0, numbers, P):
-                                add_products(
-                                    block, dw, at + j * lanes, lanes,
-                                    x_rows, (first[a] + lead + r) * pitch
-                                    + (first[b] + lead) * C + j,
-                                    1, stride * pitch, stride * C,
-                                    dy_rows, b * width + k, across, up * width,
-                                    count, (W - b + up - 1) // up,
-                                )  # fmt: skip
+            count = min(rows * up, H - start * up)
+            frame(x[n], stride * start - lead, tall, x_rows, lead * C, pitch)
+            for i in range(count):
+                at = (n * H + start * up + i) * W * K
+                spread(dy, at, K, dy_rows, i * across, width, W)
+                add_row(dy_rows, i * across, db, W * width)
+            for a, b, top, left, R, M, w in phases:
+                whole = (M + P - 1) // P * P
+                for k in range(0, K, lanes):
+                    for r in range(R):
+                        for m in range(0, M, P):
+                            add_products(
+                                block, dw, w + k * R * whole + (r * whole + m) * lanes,
+                                lanes, x_rows,
+                                (top + lead + r) * pitch + (left + lead) * C + m, 1,
+                                stride * pitch, stride * C, dy_rows,
+                                a * across + b * width + k, up * across, up * width,
+                                (count - a + up - 1) // up, (W - b + up - 1) // up,
+                            )  # fmt: skip
 
 
 @compiled
-def add_row(into, row, at, n):
-    """into[:n] += row[at : at + n]."""
-    full_vectors()
-    at = uint64(at)
-    for i in range(uint64(n)):
-        into[i] += row[at + i]
-
-
-@compiled
-def sum_rows(weights, starts, rows, at, target, t, n):
-    """target[t : t + n] = the sum of weights[q] times rows[at + starts[q] :], q < 9.
+def sum_rows(weights, starts, source, at, target, t, n):
+    """target[t : t + n] = the sum of weights[q] times source[at + starts[q] :], q < 9.
 
     Nine rows, the most that `plans.Tiles` has, so that one loop over pixels does it.
     """
@@ -213,125 +190,106 @@ def sum_rows(weights, starts, rows, at, target, t, n):
     s6, s7, s8 = uint64(at + starts[6]), uint64(at + starts[7]), uint64(at + starts[8])
     t = uint64(t)
     for i in range(uint64(n)):
-        near = w0 * rows[s0 + i] + w1 * rows[s1 + i] + w2 * rows[s2 + i]
-        near += w3 * rows[s3 + i] + w4 * rows[s4 + i]
-        near += w5 * rows[s5 + i] + w6 * rows[s6 + i]
-        target[t + i] = near + w7 * rows[s7 + i] + w8 * rows[s8 + i]
+        near = w0 * source[s0 + i] + w1 * source[s1 + i] + w2 * source[s2 + i]
+        near += w3 * source[s3 + i] + w4 * source[s4 + i]
+        near += w5 * source[s5 + i] + w6 * source[s6 + i]
+        target[t + i] = near + w7 * source[s7 + i] + w8 * source[s8 + i]
 
 
 @compiled
-def tile_rows(pixels, top, high, across, matrix, starts, weights, rows, at, step, margin):
-    """Sums of rows top, top + 1, .. of `high` rows of so many pixels, `step` apart.
+def tile(pixels, top, high, across, matrix, nine, rows, at, step, lead, pitch):
+    """The sums of rows top, top + 1, .. of `high`, `step` apart, zeros around each.
 
-    margin: before each sum. A row that is not there is any, times 0. starts, weights
-    (9,) are written to.
+    A row that is not there is any, times 0. nine: (weights, starts), to write to.
     """
+    weights, starts = nine
     for i in range(len(matrix)):
         for q in range(9):
             h = top + q
             starts[q] = min(max(h, 0), high - 1) * across
             weights[q] = matrix[i, q] if 0 <= h < high else pixels.dtype.type(0)
-        sum_rows(weights, starts, pixels, 0, rows, at + i * step + margin, across)
-
-
-@compiled
-def clear_margins(rows, margin, inside, pitch, count):
-    """Write zeros before and behind the `inside` of each row."""
-    for i in range(count):
-        fill(rows, i * pitch, margin, rows.dtype.type(0))
-        behind = margin + inside
-        fill(rows, i * pitch + behind, pitch - behind, rows.dtype.type(0))
+        row = at + i * step
+        clear(rows, row, lead)
+        sum_rows(weights, starts, pixels, 0, rows, row + lead, across)
+        clear(rows, row + lead + across, pitch - lead - across)
 
 
 @compiled(parallel=True)
-def correlate_tiles(x, weights, starts, bias, add, y, matrices, frame, block, scratch):
+def correlate_tiles(x, weights, bias, add, y, size, matrices, strip, block, scratch):
     """As `correlate`, for a 3x3 of stride 1, by `plans.Tiles`.
 
-    weights: (K / lanes, n, 3, C, lanes). matrices: B (n, 9) and A (m, 9), transposed
-    and filled up with zeros. frame: (tiles of a strip, pitch of a row of x, across).
+    matrices: B (n, 9), transposed, and A (m, 9), too. strip: (tiles, pitch, across).
     """
     full_vectors()
-    (B, A, m), (group, pitch, across) = matrices, frame
-    (N, H, W, C), K, n = x.shape, y.shape[3], len(B)
-    P, lanes, high = block.P, block.lanes, (H + m - 1) // m
-    width, strips = (K + lanes - 1) // lanes * lanes, (N * high + group - 1) // group
-    for strip in numba.prange(strips):
+    (B, A), (group, pitch, across) = matrices, strip
+    (N, _, _, C), (H, W, K), (_, P, lanes), n, m = x.shape, size, block, len(B), len(A)
+    width, high, M = (K + lanes - 1) // lanes * lanes, (H + m - 1) // m, 3 * C
+    for item in numba.prange((N * high + group - 1) // group):
         full_vectors()
         thread = numba.get_thread_id()
-        x_rows, sums = scratch[0][thread], scratch[1][thread]
-        row, few, at = scratch[2][thread], np.empty(9, x.dtype), np.empty(9, np.int64)
-        start = strip * group
+        x_rows, sums, row = scratch[0][thread], scratch[1][thread], scratch[2][thread]
+        nine, start = (np.empty(9, x.dtype), np.empty(9, np.int64)), item * group
         count = min(group, N * high - start)
-        clear_margins(x_rows, C, W * C, pitch, n * group)
-        fill(sums, 0, n * group * across, x.dtype.type(0))
         for u in range(count):
-            pixels, tile = x[(start + u) // high].reshape(-1), (start + u) % high
-            tile_rows(
-                pixels, tile * m - 1, H, W * C, B, at, few,
-                x_rows, u * pitch, group * pitch, C,
-            )  # fmt: skip
+            pixels, top = x[(start + u) // high].reshape(-1), (start + u) % high * m - 1
+            tile(pixels, top, H, W * C, B, nine, x_rows, u * pitch, group * pitch, C, pitch)
+        clear(sums, 0, n * group * across)
         for k in range(0, K, lanes):
             for i in range(n):
-                for u in range(count):
+                for u in range(i * group, i * group + count):
                     for j in range(0, W, P):
                         add_products(
-                            block,
-                            sums, (i * group + u) * across + j * width + k, width,
-                            x_rows, (i * group + u) * pitch + j * C, C, 0, 1,
-                            weights, (k * n + i * lanes) * 3 * C, 0, lanes,
-                            1, 3 * C,
+                            block, sums, u * across + j * width + k, width,
+                            x_rows, u * pitch + j * C, C, 0, 1,
+                            weights, (k * n + i * lanes) * M, 0, lanes, 1, M,
                         )  # fmt: skip
         for q in range(9):
-            at[q] = min(q, n - 1) * group * across
+            nine[1][q] = min(q, n - 1) * group * across
         for u in range(count):
-            image, tile = (start + u) // high, (start + u) % high
-            for q in range(min(m, H - tile * m)):
-                sum_rows(A[q], at, sums, u * across, row, 0, W * width)
-                h = tile * m + q
-                gather(row, 0, width, bias, y[image, h], of_row(add, image, h))
+            image, top = (start + u) // high, (start + u) % high * m
+            for q in range(min(m, H - top)):
+                sum_rows(A[q], nine[1], sums, u * across, row, 0, W * width)
+                at = (image * H + top + q) * W * K
+                gather(row, 0, width, bias, y, add, at, K, W)
 
 
 @compiled(parallel=True)
-def tiles_weight(x, dy, dweights, dbias, starts, matrices, frame, block, scratch):
-    """As `correlate_weight`, for `correlate_tiles`. matrices: B (n, 9) and A (n, 9)."""
+def tiles_weight(x, dy, dweights, dbias, size, matrices, strip, block, scratch):
+    """As `correlate_weight`, for `correlate_tiles`. matrices: B, and A (n, 9)."""
     full_vectors()
-    (B, A, m), (group, pitch, across) = matrices, frame
-    N, H, W, C = x.shape
-    K, n, parts = dy.shape[3], len(B), len(dweights)
-    P, lanes, high = block.P, block.lanes, (H + m - 1) // m
-    width, count_all = (K + lanes - 1) // lanes * lanes, N * high
-    strips = (count_all + group - 1) // group
-    size = (3 * C + P - 1) // P * P * lanes
+    (B, A, m), (group, pitch, across) = matrices, strip
+    (N, _, _, C), (H, W, K), (_, P, lanes) = x.shape, size, block
+    width, high, n = (K + lanes - 1) // lanes * lanes, (H + m - 1) // m, len(B)
+    whole, strips, parts = (3 * C + P - 1) // P * P, (N * high + group - 1) // group, len(dweights)
     for part in numba.prange(parts):
         full_vectors()
         thread = numba.get_thread_id()
-        x_rows, dy_rows = scratch[0][thread], scratch[1][thread]
-        row, few, at = scratch[2][thread], np.empty(9, x.dtype), np.empty(9, np.int64)
+        x_rows, dy_rows, row = scratch[0][thread], scratch[1][thread], scratch[2][thread]
+        nine = np.empty(9, x.dtype), np.empty(9, np.int64)
         dw = dweights[part]
         db = dbias[part]
-        clear_margins(x_rows, C, W * C, pitch, n * group)
-        for strip in range(part * strips // parts, (part + 1) * strips // parts):
-            start = strip * group
-            count = min(group, count_all - start)
+        for item in range(part * strips // parts, (part + 1) * strips // parts):
+            start, count = item * group, min(group, N * high - item * group)
             for u in range(count):
-                image, tile = (start + u) // high, (start + u) % high
-                tile_rows(
-                    x[image].reshape(-1), tile * m - 1, H, W * C, B, at, few,
-                    x_rows, u * pitch, group * pitch, C,
+                image, top = (start + u) // high, (start + u) % high * m
+                tile(
+                    x[image].reshape(-1), top - 1, H, W * C, B, nine,
+                    x_rows, u * pitch, group * pitch, C, pitch,
                 )  # fmt: skip
-                inside = min(m, H - tile * m)
+                inside = min(m, H - top)
                 for q in range(inside):
-                    spread(dy[image, tile * m + q], row, q * W * width, width)
-                    add_row(db, row, q * W * width, W * width)
-                tile_rows(
-                    row, 0, inside, W * width, A, at, few,
-                    dy_rows, u * across, group * across, 0,
+                    at = (image * H + top + q) * W * K
+                    spread(dy, at, K, row, q * across, width, W)
+                    add_row(row, q * across, db, across)
+                tile(
+                    row, 0, inside, across, A, nine,
+                    dy_rows, u * across, group * across, 0, across,
                 )  # fmt: skip
             for k in range(0, K, lanes):
                 for i in range(n):
-                    for j in range(0, 3 * C, P):
+                    for c in range(0, 3 * C, P):
                         add_products(
-                            block, dw, (k // lanes * n + i) * size + j * lanes, lanes,
-                            x_rows, i * group * pitch + j, 1, pitch, C,
+                            block, dw, (k * n + i * lanes) * whole + c * lanes, lanes,
+                            x_rows, i * group * pitch + c, 1, pitch, C,
                             dy_rows, i * group * across + k, across, width, count, W,
                         )  # fmt: skip
