@@ -51,7 +51,9 @@ def conv2d_dw(x, dy, w, stride=1, up=False):
         part = (rows @ part.reshape(shape)).sum(0)[..., : taps * C * sums.lanes]
         dw = dw + columns @ part.reshape(*part.shape[:2], taps, -1)
     dw = dw.reshape(*dw.shape[:3], C, -1).transpose(0, 4, 3, 1, 2)
-    return dw.reshape(-1, *w.shape[1:])[:K], dbias.sum(0).reshape(-1, width)[:, :K].sum(0)
+    return dw.reshape(-1, *w.shape[1:])[:K], dbias.sum(0).reshape(-1, width)[:, :K].sum(
+        0
+    )
 
 
 def _plan(w, stride, up, rows):
@@ -90,19 +92,39 @@ def _work(plan, sums, of_taps, of_columns, shape, size, dtype):
     if isinstance(plan, plans.Tiles):
         n, m = plan.A.shape
         group, pitch = _group(N * -(-H_y // m), columns), (columns + 2) * C
-        given = (_nine(plan.B.T, dtype), _nine(plan.A.T, dtype)) if forward else (_nine(plan.B.T, dtype), _nine(plan.A, dtype), m)
-        strip, rooms = (group, pitch, across), (n * group * pitch, n * group * across, m * across)
+        given = (
+            (_nine(plan.B.T, dtype), _nine(plan.A.T, dtype))
+            if forward
+            else (_nine(plan.B.T, dtype), _nine(plan.A, dtype), m)
+        )
+        strip, rooms = (
+            (group, pitch, across),
+            (n * group * pitch, n * group * across, m * across),
+        )
         loop = kernels.correlate_tiles if forward else kernels.tiles_weight
     else:
-        group, first = _group(-(-H_y // plan.up), columns), [p.first for p in plan.phases]
-        lead, reach = max(0, -min(first)), max(p.first + len(p.fold) for p in plan.phases)
+        group, first = (
+            _group(-(-H_y // plan.up), columns),
+            [p.first for p in plan.phases],
+        )
+        lead, reach = (
+            max(0, -min(first)),
+            max(p.first + len(p.fold) for p in plan.phases),
+        )
         tall = lead + plan.stride * (group - 1) + max(reach, 1)
         pitch = (lead + max(W, plan.stride * (columns - 1) + reach)) * C
-        given = np.array([
-            (a, b, r.first, c.first, len(r.fold), len(c.fold) * C, start)
-            for ((a, r), (b, c)), start in zip(product(enumerate(plan.phases), repeat=2), starts)
-        ])
-        strip, rooms = (plan.up, plan.stride, group, tall, lead, pitch, across), (tall * pitch, group * plan.up * across)
+        given = np.array(
+            [
+                (a, b, r.first, c.first, len(r.fold), len(c.fold) * C, start)
+                for ((a, r), (b, c)), start in zip(
+                    product(enumerate(plan.phases), repeat=2), starts
+                )
+            ]
+        )
+        strip, rooms = (
+            (plan.up, plan.stride, group, tall, lead, pitch, across),
+            (tall * pitch, group * plan.up * across),
+        )
         loop = kernels.correlate if forward else kernels.correlate_weight
     threads = numba.config.NUMBA_NUM_THREADS
     scratch = tuple(aligned((threads, whole(n + sums.P, 64)), dtype) for n in rooms)

@@ -232,7 +232,19 @@ def correlate_tiles(x, weights, bias, add, y, size, matrices, strip, block, scra
         count = min(group, N * high - start)
         for u in range(count):
             pixels, top = x[(start + u) // high].reshape(-1), (start + u) % high * m - 1
-            tile(pixels, top, H, W * C, B, nine, x_rows, u * pitch, group * pitch, C, pitch)
+            tile(
+                pixels,
+                top,
+                H,
+                W * C,
+                B,
+                nine,
+                x_rows,
+                u * pitch,
+                group * pitch,
+                C,
+                pitch,
+            )
         clear(sums, 0, n * group * across)
         for k in range(0, K, lanes):
             for i in range(n):
@@ -260,11 +272,19 @@ def tiles_weight(x, dy, dweights, dbias, size, matrices, strip, block, scratch):
     (B, A, m), (group, pitch, across) = matrices, strip
     (N, _, _, C), (H, W, K), (_, P, lanes) = x.shape, size, block
     width, high, n = (K + lanes - 1) // lanes * lanes, (H + m - 1) // m, len(B)
-    whole, strips, parts = (3 * C + P - 1) // P * P, (N * high + group - 1) // group, len(dweights)
+    whole, strips, parts = (
+        (3 * C + P - 1) // P * P,
+        (N * high + group - 1) // group,
+        len(dweights),
+    )
     for part in numba.prange(parts):
         full_vectors()
         thread = numba.get_thread_id()
-        x_rows, dy_rows, row = scratch[0][thread], scratch[1][thread], scratch[2][thread]
+        x_rows, dy_rows, row = (
+            scratch[0][thread],
+            scratch[1][thread],
+            scratch[2][thread],
+        )
         nine = np.empty(9, x.dtype), np.empty(9, np.int64)
         dw = dweights[part]
         db = dbias[part]

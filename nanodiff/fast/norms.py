@@ -65,42 +65,28 @@ def _compile_sigmoid(u):
 
 
 @compiled
-def add_to(sums, row):
-    """sums += row."""
+def of_channels(row, C):
+    """Add up the pixels of a row, in the first."""
     full_vectors()
-    for i in range(uint64(sums.size)):
-        sums[i] += row[i]
+    for p in range(uint64(C), uint64(row.size), uint64(C)):
+        for c in range(uint64(C)):
+            row[c] += row[p + c]
 
 
 @compiled
-def add_moment(sums, a, b, m):
-    """sums += a (b - m)."""
-    full_vectors()
-    for i in range(uint64(sums.size)):
-        sums[i] += a[i] * (b[i] - m[i])
-
-
-@compiled
-def add_square(sums, a, m):
-    """sums += (a - m)^2."""
-    full_vectors()
-    for i in range(uint64(sums.size)):
-        sums[i] += (a[i] - m[i]) * (a[i] - m[i])
-
-
-@compiled
-def by_channel(row, C):
-    """Add up the pixels of a row, in its first C numbers."""
-    full_vectors()
-    first = row[:C]
-    for at in range(C, row.size, C):
-        add_to(first, row[at : at + C])
-    return first
+def of_groups(row, C, sums):
+    """Add up the pixels of a row and the channels of each group."""
+    of_channels(row, C)
+    width = C // sums.size
+    for g in range(sums.size):
+        sums[g] = row[g * width]
+        for c in range(g * width + 1, (g + 1) * width):
+            sums[g] += row[c]
 
 
 @compiled
 def repeat(row, C):
-    """Copy the first C numbers of a row to every pixel of it."""
+    """Copy the channels of the first pixel of a row to all others."""
     full_vectors()
     for i in range(uint64(C), uint64(row.size)):
         row[i] = row[i - uint64(C)]
@@ -108,74 +94,49 @@ def repeat(row, C):
 
 @compiled
 def scales(n, scale, shift, mean, rstd, a, b, m):
-    """Write rows a, b, m: of each pixel u = a x + b, and the mean."""
+    """Write for every number of a row: u = a x + b, and the mean m."""
     C, groups = scale.shape[1], mean.shape[1]
     for c in range(C):
-        g = c * groups // C
-        m[c] = mean[n, g]
-        a[c] = scale[n, c] * rstd[n, g]
+        m[c] = mean[n, c * groups // C]
+        a[c] = scale[n, c] * rstd[n, c * groups // C]
         b[c] = shift[n, c] - m[c] * a[c]
-    for row in (a, b, m):
-        repeat(row, C)
+    repeat(a, C)
+    repeat(b, C)
+    repeat(m, C)
 
 
 @compiled(parallel=True)
 def normalise(x, scale, shift, tiny, silu, y, mean, rstd):
     """Write y, mean and rstd."""
     full_vectors()
-    N, H, W, C = x.shape
-    groups, zero, one = mean.shape[1], x.dtype.type(0), x.dtype.type(1)
-    width, count = C // groups, x.dtype.type(C // groups * H * W)
+    (N, H, W, C), groups = x.shape, mean.shape[1]
+    L, count, one = uint64(W * C), x.dtype.type(C // groups * H * W), x.dtype.type(1)
     # without silu max(sigmoid, 1) is 1: a loop for each would compile for longer
-    least = zero if silu else one
+    least = x.dtype.type(0) if silu else one
     for n in numba.prange(N):
         full_vectors()
-        rows, out = x[n].reshape(H, W * C), y[n].reshape(H, W * C)
-        a, b = np.zeros(W * C, x.dtype), np.zeros(W * C, x.dtype)
-        m = np.zeros(W * C, x.dtype)
-        for h in range(H):
-            add_to(a, rows[h])
-        sums = by_channel(a, C)
+        pixels, out = x[n].reshape(-1), y[n].reshape(-1)
+        a, b, m = np.zeros(L, x.dtype), np.zeros(L, x.dtype), np.empty(L, x.dtype)
+        for h in range(uint64(H)):
+            for i in range(L):
+                a[i] += pixels[h * L + i]
+        of_groups(a, C, mean[n])
         for g in range(groups):
-            mean[n, g] = sums[g * width : (g + 1) * width].sum() / count
-            m[g * width : (g + 1) * width] = mean[n, g]
+            mean[n, g] /= count
+        for c in range(C):
+            m[c] = mean[n, c * groups // C]
         repeat(m, C)
-        for h in range(H):
-            add_square(b, rows[h], m)
-        sums = by_channel(b, C)
+        for h in range(uint64(H)):
+            for i in range(L):
+                b[i] += (pixels[h * L + i] - m[i]) * (pixels[h * L + i] - m[i])
+        of_groups(b, C, rstd[n])
         for g in range(groups):
-            variance = sums[g * width : (g + 1) * width].sum() / count
-            rstd[n, g] = one / np.sqrt(variance + tiny)
+            rstd[n, g] = one / np.sqrt(rstd[n, g] / count + tiny)
         scales(n, scale, shift, mean, rstd, a, b, m)
-        for h in range(H):
-            activate(rows[h], a, b, least, out[h])
-
-
-@compiled
-def activate(x, a, b, least, y):
-    """y = u max(sigmoid(u), least), u = a x + b."""
-    full_vectors()
-    for i in range(uint64(x.size)):
-        u = a[i] * x[i] + b[i]
-        y[i] = u * max(sigmoid(u), least)
-
-
-@compiled
-def slope(x, a, b, least, dy, du):
-    """du = dy times the derivative of u s, s = sigmoid(u) or 1: s (1 + u (1 - s))."""
-    full_vectors()
-    for i in range(uint64(x.size)):
-        u = a[i] * x[i] + b[i]
-        s = max(sigmoid(u), least)
-        du[i] = dy[i] * (s + u * (s - s * s))
-
-
-@compiled
-def add_rest(x, a, q, r, dx):
-    """dx = a dx - q x - r."""
-    full_vectors()
-    for i in range(uint64(x.size)):
-        dx[i] = a[i] * dx[i] - q[i] * x[i] - r[i]
+        for h in range(uint64(H)):
+            for i in range(L):
+                u = a[i] * pixels[h * L + i] + b[i]
+                out[h * L + i] = u * max(sigmoid(u), least)
 
 
 @compiled(parallel=True)
@@ -185,37 +146,44 @@ def normalise_backward(dy, x, scale, shift, mean, rstd, silu, add, dx, dscale, d
     add has dx's shape and is added to it, or size 0 for none.
     """
     full_vectors()
-    N, H, W, C = x.shape
-    groups, zero, one = mean.shape[1], x.dtype.type(0), x.dtype.type(1)
-    width, count = C // groups, x.dtype.type(C // groups * H * W)
-    least = zero if silu else one  # as in the forward pass
+    (N, H, W, C), groups = x.shape, mean.shape[1]
+    L, count, zero = uint64(W * C), x.dtype.type(C // groups * H * W), x.dtype.type(0)
+    least = zero if silu else x.dtype.type(1)  # as in the forward pass
     for n in numba.prange(N):
         full_vectors()
-        rows, gradient = x[n].reshape(H, W * C), dy[n].reshape(H, W * C)
-        out = dx[n].reshape(H, W * C)
-        a, b = np.zeros(W * C, x.dtype), np.zeros(W * C, x.dtype)
-        m, d = np.zeros(W * C, x.dtype), np.zeros(W * C, x.dtype)
-        d_x = np.zeros(W * C, x.dtype)
+        pixels, d, out = x[n].reshape(-1), dy[n].reshape(-1), dx[n].reshape(-1)
+        a, b, m = np.empty(L, x.dtype), np.empty(L, x.dtype), np.empty(L, x.dtype)
+        level, slope = np.zeros(L, x.dtype), np.zeros(L, x.dtype)
         scales(n, scale, shift, mean, rstd, a, b, m)
-        for h in range(H):
-            slope(rows[h], a, b, least, gradient[h], out[h])  # dL/du, to begin with
-            add_to(d, out[h])
-            add_moment(d_x, out[h], rows[h], m)
-        dshift[n] = by_channel(d, C)
-        dscale[n] = by_channel(d_x, C)
-        for g in range(groups):
-            r, mean_d, mean_dx = rstd[n, g], zero, zero  # d = dL/dxhat, and d xhat
-            for c in range(g * width, (g + 1) * width):
-                dscale[n, c] *= r
-                mean_d += scale[n, c] * dshift[n, c] / count
-                mean_dx += scale[n, c] * dscale[n, c] / count
-            # dx = r (d - mean(d) - xhat mean(d xhat)), d = scale du, xhat = r (x - m)
-            for c in range(g * width, (g + 1) * width):
-                d_x[c] = r * r * mean_dx
-                d[c] = r * mean_d - d_x[c] * m[c]
-        repeat(d, C)
-        repeat(d_x, C)
-        for h in range(H):
-            add_rest(rows[h], a, d_x, d, out[h])
-            if add.size:
-                add_to(out[h], add[n, h].reshape(-1))
+        for h in range(uint64(H)):
+            for i in range(L):  # du = dy times the derivative of u s: s + u (s - s^2)
+                u = a[i] * pixels[h * L + i] + b[i]
+                s = max(sigmoid(u), least)
+                out[h * L + i] = d[h * L + i] * (s + u * (s - s * s))
+            for i in range(L):
+                level[i] += out[h * L + i]
+            for i in range(L):
+                slope[i] += out[h * L + i] * (pixels[h * L + i] - m[i])
+        of_channels(level, C)
+        of_channels(slope, C)
+        for c in range(C):
+            dshift[n, c], dscale[n, c] = level[c], slope[c] * rstd[n, c * groups // C]
+        # dx = r (d - mean(d) - xhat mean(d xhat)), d = scale du and xhat = r (x - m)
+        for c in range(C):
+            r, mean_d, mean_dx = rstd[n, c * groups // C], zero, zero
+            first = c // (C // groups) * (C // groups)
+            for other in range(first, first + C // groups):
+                mean_d += scale[n, other] * dshift[n, other] / count
+                mean_dx += scale[n, other] * dscale[n, other] / count
+            slope[c] = r * r * mean_dx
+            level[c] = r * mean_d - slope[c] * m[c]
+        repeat(level, C)
+        repeat(slope, C)
+        more = add[n].reshape(-1) if add.size else out[:0]
+        for h in range(uint64(H)):
+            for i in range(L):
+                du = out[h * L + i]
+                out[h * L + i] = a[i] * du - slope[i] * pixels[h * L + i] - level[i]
+            if more.size:
+                for i in range(L):
+                    out[h * L + i] += more[h * L + i]

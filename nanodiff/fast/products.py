@@ -25,12 +25,10 @@ def registers():
 
     LLVM is asked how it adds 16 floats on the one that Numba compiles for.
     """
-    vector, module = ir.VectorType(ir.FloatType(), 16), ir.Module()
-    kind = ir.FunctionType(ir.VoidType(), [vector.as_pointer()])
-    function = ir.Function(module, kind, "double")
-    builder, (place,) = ir.IRBuilder(function.append_basic_block()), function.args
-    builder.store(builder.fadd(builder.load(place), builder.load(place)), place)
-    builder.ret_void()
+    code = """define <16 x float> @double(<16 x float> %x) {
+        %y = fadd <16 x float> %x, %x
+        ret <16 x float> %y
+    }"""
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     cpu, features = numba.config.CPU_NAME, numba.config.CPU_FEATURES
@@ -38,10 +36,10 @@ def registers():
         cpu, features = llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()
     target = llvm.Target.from_default_triple()
     machine = target.create_target_machine(cpu=cpu, features=features or "")
-    code = machine.emit_assembly(llvm.parse_assembly(str(module)))
+    code = machine.emit_assembly(llvm.parse_assembly(code))
     if "zmm" in code:
         return 64, 32
-    return (32 if "ymm" in code else 16), (32 if "aarch64" in target.name else 16)
+    return (32 if "ymm" in code else 16), (32 if "aarch64" in target.triple else 16)
 
 
 BYTES, REGISTERS = registers()
@@ -73,8 +71,11 @@ def whole(n, size):
 
 
 def add_products(block, out, o, op, a, at, ap, ar, am, b, bt, br, bm, R, M):
-    """Add to out[o + p op + k] the sum of a[at + p ap + r ar + m am] b[bt + r br + m bm
-    + k] over r < R and m < M. All arrays are flat."""
+    """out[p, k] += sum_r,m a[p, r, m] b[r, m, k], r < R, m < M, for a `block` of p, k.
+
+    In flat arrays: out[o + p op + k], a[at + p ap + r ar + m am], b[bt + r br + m bm +
+    k].
+    """
     for p in range(block.P):
         sums = out[o + p * op :][: block.lanes]
         for r in range(R):
@@ -92,16 +93,15 @@ if not numba.config.DISABLE_JIT:
         kinds = block, out, o, op, a, at, ap, ar, am, b, bt, br, bm, R, M
 
         def generate(context, builder, signature, values):
-            numbers, arrays = [], []
+            shape = builder.extract_value(values[0], 0)
+            arrays, numbers = [], []
             for kind, value in zip(kinds[1:], values[1:], strict=True):
                 if isinstance(kind, types.Array):
-                    array = context.make_array(kind)(context, builder, value)
-                    arrays.append(array.data)
+                    arrays.append(
+                        context.make_array(kind)(context, builder, value).data
+                    )
                 else:
                     numbers.append(context.cast(builder, value, kind, types.intp))
-            shape = context.cast(
-                builder, builder.extract_value(values[0], 0), block[0], types.intp
-            )
             end = builder.append_basic_block()
             switch = builder.switch(shape, end)
             for i, (P, vectors) in enumerate(SHAPES):
@@ -117,10 +117,9 @@ if not numba.config.DISABLE_JIT:
 
 
 def _spell_out(context, builder, dtype, P, lanes, arrays, numbers):
-    """Generate `add_products` for one shape of block."""
-    out, a, b = arrays
-    o, op, at, ap, ar, am, bt, br, bm, R, M = numbers
-    number, align = context.get_data_type(dtype), dtype.bitwidth // 8
+    """Generate the code of `add_products` for one shape of block."""
+    (out, a, b), (o, op, at, ap, ar, am, bt, br, bm, R, M) = arrays, numbers
+    number, size = context.get_data_type(dtype), dtype.bitwidth // 8
     vector, int32 = ir.VectorType(number, lanes), ir.IntType(32)
     undefined, first = ir.Constant(vector, ir.Undefined), ir.Constant(int32, 0)
     everywhere = ir.Constant(ir.VectorType(int32, lanes), [0] * lanes)
@@ -135,14 +134,12 @@ def _spell_out(context, builder, dtype, P, lanes, arrays, numbers):
     places = [vector_at(out, further(o, op, p)) for p in ps]
     sums = [cgutils.alloca_once(builder, vector) for _ in ps]  # they become registers
     for place, total in zip(places, sums, strict=True):
-        builder.store(builder.load(place, align=align), total)
+        builder.store(builder.load(place, align=size), total)
     with cgutils.for_range(builder, R) as row:
         a_row, b_row = further(at, ar, row.index), further(bt, br, row.index)
         with cgutils.for_range(builder, M) as term:
-            a_m = further(a_row, am, term.index)
-            b_m = builder.load(
-                vector_at(b, further(b_row, bm, term.index)), align=align
-            )
+            a_m, b_m = (further(*of, term.index) for of in ((a_row, am), (b_row, bm)))
+            b_m = builder.load(vector_at(b, b_m), align=size)
             for p, total in zip(ps, sums, strict=True):
                 x = builder.load(builder.gep(a, [further(a_m, ap, p)]))
                 x = builder.insert_element(undefined, x, first)
@@ -151,4 +148,4 @@ def _spell_out(context, builder, dtype, P, lanes, arrays, numbers):
                 x = builder.fadd(builder.load(total), x, flags=("contract",))
                 builder.store(x, total)
     for place, total in zip(places, sums, strict=True):
-        builder.store(builder.load(total), place, align=align)
+        builder.store(builder.load(total), place, align=size)
