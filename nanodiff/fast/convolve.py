@@ -6,8 +6,8 @@ results, the channels of a pixel lie together: (N, H, W, C).
 """
 
 import weakref
+from collections import namedtuple
 from functools import lru_cache
-from itertools import product
 
 import numba
 import numpy as np
@@ -37,23 +37,16 @@ def conv2d_dw(x, dy, w, stride=1, up=False):
     """As `plain.conv2d_dw`."""
     (K, C), plan = w.shape[:2], _plan(w, stride, up, x.shape[2])
     x, dy, parts = channels_last(x), channels_last(dy), min(PARTIAL_SUMS, len(x))
-    sums = block(len(plan.folds[0][1]) * C, K, x.dtype)
-    loop, starts, given = _work(plan, sums, sums.P, 1, x.shape, dy.shape, x.dtype)
-    dweights, across = np.zeros((parts, starts[-1]), x.dtype), given[-3][-1]
-    dbias = np.zeros((parts, across), x.dtype)
-    loop(x, dy.reshape(-1), dweights, dbias, *given)
-    dw, width = 0, whole(K, sums.lanes)
-    for (rows, columns), start in zip(plan.folds, starts, strict=False):
-        rows, columns = rows.T.astype(x.dtype), columns.T.astype(x.dtype)
-        R, taps = rows.shape[1], columns.shape[1]
-        shape = parts, width // sums.lanes, R, whole(taps * C, sums.P) * sums.lanes
-        part = dweights[:, start : start + width * R * shape[-1] // sums.lanes]
-        part = (rows @ part.reshape(shape)).sum(0)[..., : taps * C * sums.lanes]
-        dw = dw + columns @ part.reshape(*part.shape[:2], taps, -1)
-    dw = dw.reshape(*dw.shape[:3], C, -1).transpose(0, 4, 3, 1, 2)
-    return dw.reshape(-1, *w.shape[1:])[:K], dbias.sum(0).reshape(-1, width)[:, :K].sum(
-        0
-    )
+    sums, M = block(plan.taps * C, K, x.dtype), plan.taps * C
+    work = _work(plan, sums, whole(M, sums.P), 1, x.shape, dy.shape, x.dtype)
+    dweights = np.zeros((parts, work.blocks, len(plan.fold) // plan.taps, whole(M, sums.P), sums.lanes), x.dtype)
+    dbias = np.zeros((parts, work.across), x.dtype)
+    kernels.correlate_weight(x, dy.reshape(-1), dweights.reshape(parts, -1), dbias, *work.rest)
+    dweights = dweights.sum(0)[:, :, :M].reshape(work.blocks, len(plan.fold), -1)
+    dw = plan.fold.T.astype(x.dtype) @ dweights
+    dw = dw.reshape(work.blocks, -1, C, sums.lanes).transpose(0, 3, 2, 1)
+    db = dbias.sum(0).reshape(-1, work.blocks * sums.lanes).sum(0)
+    return dw.reshape(-1, *w.shape[1:])[:K], db[:K]
 
 
 def _plan(w, stride, up, rows):
@@ -67,75 +60,44 @@ def _correlate(x, w, bias, plan, size, add, weights):
     """The correlation of x by a plan, plus bias and `add`, as images (N, K, *size)."""
     K, x = len(w), channels_last(x)
     y = aligned((len(x), *size, K), x.dtype)
-    add = y.reshape(-1)[:0] if add is None else channels_last(add).reshape(-1)
+    add = y[:0] if add is None else channels_last(add)
     sums = block(-(-size[1] // plan.up), K, x.dtype)
-    loop, _, given = _work(plan, sums, 1, sums.P, x.shape, y.shape, x.dtype)
-    width, across = whole(K, sums.lanes), given[-3][-1]
-    row = np.zeros((across // width, width), x.dtype)
-    row[:, :K] = bias
-    loop(x, weights(w, plan, sums), row.reshape(-1), add, y.reshape(-1), *given)
+    work = _work(plan, sums, 0, sums.P, x.shape, y.shape, x.dtype)
+    row = np.zeros(work.across, x.dtype)
+    row.reshape(-1, work.blocks * sums.lanes)[:, :K] = bias
+    weights, flat = weights(w, plan, sums), (a.reshape(-1) for a in (row, add, y))
+    kernels.correlate(x, weights, *flat, *work.rest)
     return y.transpose(0, 3, 1, 2)
 
 
-@lru_cache(maxsize=512)
-def _work(plan, sums, of_taps, of_columns, shape, size, dtype):
-    """(loop, where the weights of each phase begin, the last arguments of the loop).
+Work = namedtuple("Work", "blocks across rest")
 
-    shape, size: of x, and of y or dy. Taps or columns are filled up to so many. Scratch
-    is for each thread. Every call with the same arguments uses it again, one call at a
-    time.
+
+@lru_cache(maxsize=512)
+def _work(plan, sums, numbers, of_columns, shape, size, dtype):
+    """What a loop takes for x of a shape, and y or dy of a size.
+
+    Blocks of channels of y; numbers of a row of y in scratch; the last arguments. A row
+    of taps has `numbers` weights, or as many as it needs, and columns are filled up to
+    whole blocks of so many. Scratch is for each thread; every call with the same
+    arguments uses it again, one call at a time.
     """
-    (N, _, W, C), (_, H_y, W_y, K), forward = shape, size, of_taps == 1
-    width, columns = whole(K, sums.lanes), whole(-(-W_y // plan.up), of_columns)
-    sizes = [width * len(r) * whole(len(c) * C, of_taps) for r, c in plan.folds]
-    starts, across = np.cumsum([0, *sizes]), columns * plan.up * width
-    if isinstance(plan, plans.Tiles):
-        n, m = plan.A.shape
-        group, pitch = _group(N * -(-H_y // m), columns), (columns + 2) * C
-        given = (
-            (_nine(plan.B.T, dtype), _nine(plan.A.T, dtype))
-            if forward
-            else (_nine(plan.B.T, dtype), _nine(plan.A, dtype), m)
-        )
-        strip, rooms = (
-            (group, pitch, across),
-            (n * group * pitch, n * group * across, m * across),
-        )
-        loop = kernels.correlate_tiles if forward else kernels.tiles_weight
-    else:
-        group, first = (
-            _group(-(-H_y // plan.up), columns),
-            [p.first for p in plan.phases],
-        )
-        lead, reach = (
-            max(0, -min(first)),
-            max(p.first + len(p.fold) for p in plan.phases),
-        )
-        tall = lead + plan.stride * (group - 1) + max(reach, 1)
-        pitch = (lead + max(W, plan.stride * (columns - 1) + reach)) * C
-        given = np.array(
-            [
-                (a, b, r.first, c.first, len(r.fold), len(c.fold) * C, start)
-                for ((a, r), (b, c)), start in zip(
-                    product(enumerate(plan.phases), repeat=2), starts
-                )
-            ]
-        )
-        strip, rooms = (
-            (plan.up, plan.stride, group, tall, lead, pitch, across),
-            (tall * pitch, group * plan.up * across),
-        )
-        loop = kernels.correlate if forward else kernels.correlate_weight
+    (N, _, W, C), (_, H_y, W_y, K), lanes = shape, size, sums.lanes
+    blocks, columns = -(-K // lanes), whole(-(-W_y // plan.up), of_columns)
+    across, high = columns * plan.up * blocks * lanes, -(-H_y // plan.m)
+    group = max(1, min(PIXELS // columns, high // min(N, 2)))  # work for two threads
+    pitch = C * (plan.lead + max(W, plan.stride * (columns - 1) + plan.reach))
+    x_rows, rows = plan.rows(group)
+    of_block = len(plan.fold) * C if numbers == 0 else len(plan.fold) // plan.taps * numbers
+    strip = (group, high, plan.m, plan.up, plan.stride, x_rows, plan.lead, pitch, across, of_block)
+    matrices = tuple(_nine(m, dtype) for m in plan.matrices(numbers > 0))
+    rooms = x_rows * pitch, rows * across, group * plan.m * across
     threads = numba.config.NUMBA_NUM_THREADS
     scratch = tuple(aligned((threads, whole(n + sums.P, 64)), dtype) for n in rooms)
     for room in scratch:
         room[:] = 0  # what lies beyond a row is read, too, and never used
-    return loop, starts, (size[1:], given, strip, sums, scratch)
-
-
-def _group(many, columns):
-    """How many of so many rows or tiles are one strip: two at least for two threads."""
-    return max(1, min(PIXELS // columns, -(-many // 2)))
+    table = plan.table(C, numbers, group)
+    return Work(blocks, across, (size[1:], table, strip, matrices, sums, scratch))
 
 
 def _nine(matrix, dtype):
@@ -162,15 +124,13 @@ def _kept_weights(weight, plan, sums):
 
 
 def _weights(weight, plan, sums):
-    """The weights of all phases in blocks, each (K / lanes, rows, columns * C, lanes)."""
-    (K, C, kernel, _), found = weight.shape, []
-    weight = np.ascontiguousarray(weight.transpose(2, 3, 1, 0)).reshape(kernel, -1)
-    for rows, columns in plan.folds:
-        R, taps = len(rows), len(columns)
-        folded = (rows.astype(weight.dtype) @ weight).reshape(R, kernel, C * K)
-        folded = (columns.astype(weight.dtype) @ folded).reshape(R, taps * C, K)
-        folded = np.pad(folded, ((0, 0), (0, 0), (0, -K % sums.lanes)))
-        shape = R, taps * C, folded.shape[2] // sums.lanes, sums.lanes
-        found.append(folded.reshape(shape).transpose(2, 0, 1, 3).ravel())
-    flat = aligned((sum(map(len, found)),), weight.dtype)
-    return np.concatenate(found, out=flat)
+    """The weights of all taps in blocks, (K / lanes, taps, C, lanes), flat."""
+    K, lanes = len(weight), sums.lanes
+    weight = np.ascontiguousarray(weight.transpose(2, 3, 1, 0))  # kernel, kernel, C, K
+    if K % lanes:
+        weight = np.pad(weight, ((0, 0), (0, 0), (0, 0), (0, -K % lanes)))
+    folded = plan.fold.astype(weight.dtype) @ weight.reshape(plan.fold.shape[1], -1)
+    folded = folded.reshape(-1, -(-K // lanes), lanes).swapaxes(0, 1)
+    blocks = aligned(folded.shape, weight.dtype)
+    blocks[...] = folded
+    return blocks.reshape(-1)

@@ -1,17 +1,21 @@
 """The loops of every convolution, on images whose channels lie together.
 
-    correlate         y from x, in one phase of `plans`     correlate_weight   dw, db
-    correlate_tiles   y from x, in `plans.Tiles`            tiles_weight       dw, db
+    correlate          y from x                correlate_weight   dw and db
 
-Each takes a strip of rows into scratch, with zeros where the image ends. There the
-pixels under a row of taps are contiguous numbers, and those under the next pixel of y
-are the same ones, a few further on: nothing is copied for each. The sums of a strip go
-to the image when all terms are in.
+An image is worked on in strips of units: rows, or tiles of rows (`plans`). A strip of x
+goes to scratch, with zeros where the image ends. There the pixels under a row of taps
+are contiguous numbers, and those under the next pixel of y the same ones, a few further
+on: nothing is copied for each. Sums go to the image when all terms are in.
 
-Shapes: x (N, H, W, C), dy (N, H', W', K); y and what is added to it, flat. weights
-(blocks, R, M, lanes): for as many channels of y as a block has lanes, of R rows of taps
-M = taps * C numbers. In scratch a pixel of y has `width` channels: whole blocks; a row
-of y has `across` numbers, one of x `pitch`. bias: a row of y.
+Shapes: x (N, H, W, C); y, dy (N, H', W', K) and what is added to y are flat, size is
+(H', W', K). In scratch a row of x has `pitch` numbers, `lead` pixels of zeros first; a
+row of y has `across`: pixels of `width` channels, whole blocks. bias: such a row.
+phases: rows (down, right, top, left, R, M, w) for each kind of pixel of y, or sum of
+rows: where its sums begin, in rows and pixels, its pixels of x too, how many rows of
+taps, of how many numbers, where its weights begin, (K / lanes, R, M, lanes). strip:
+(units, units of an image, rows of y for each, up: pixels from one of a phase to the
+next, stride: those of x, rows of x, lead, pitch, across). matrices: B and A of tiles,
+or empty. scratch: for each thread.
 """
 
 import numba
@@ -96,86 +100,6 @@ def gather(rows, at, width, bias, y, add, start, K, columns):
             y[start + i] += add[start + i]
 
 
-@compiled(parallel=True)
-def correlate(x, weights, bias, add, y, size, phases, strip, block, scratch):
-    """y = bias + add + the correlation of x with weights.
-
-    size: (H', W', K). phases: rows (a, b, first row and column of x, R, M, where its
-    weights begin), for y[.., up i + a, up j + b, ..]. strip: (up, stride, rows of y /
-    up, rows of x, zeros before a row of x, pitch, across).
-    """
-    full_vectors()
-    (N, _, _, C), (H, W, K), (_, P, lanes) = x.shape, size, block
-    up, stride, rows, tall, lead, pitch, across = strip
-    high, columns = (H + up - 1) // up, (W + up - 1) // up
-    strips, width = (high + rows - 1) // rows, (K + lanes - 1) // lanes * lanes
-    for item in numba.prange(N * strips):
-        full_vectors()
-        thread = numba.get_thread_id()
-        x_rows, sums = scratch[0][thread], scratch[1][thread]
-        n, start = item // strips, item % strips * rows
-        count = min(rows, high - start)
-        frame(x[n], stride * start - lead, tall, x_rows, lead * C, pitch)
-        clear(sums, 0, count * up * across)
-        for a, b, top, left, R, M, w in phases:
-            for k in range(0, K, lanes):
-                for i in range(count):
-                    row = (stride * i + top + lead) * pitch + (left + lead) * C
-                    for j in range(0, columns, P):
-                        add_products(
-                            block, sums,
-                            (up * i + a) * across + (up * j + b) * width + k, up * width,
-                            x_rows, row + stride * j * C, stride * C, pitch, 1,
-                            weights, w + k * R * M, M * lanes, lanes, R, M,
-                        )  # fmt: skip
-        for i in range(min(count * up, H - start * up)):
-            at = (n * H + start * up + i) * W * K
-            gather(sums, i * across, width, bias, y, add, at, K, W)
-
-
-@compiled(parallel=True)
-def correlate_weight(x, dy, dweights, dbias, size, phases, strip, block, scratch):
-    """Add the gradients of `correlate`'s weights and bias, in partial sums.
-
-    Each partial sum is one thread's, as two that added to one would lose updates. Their
-    number and the order within each are fixed, so the bits do not depend on threads.
-    dy: flat. dweights (partial sums, n), M filled up to whole blocks: the gradients
-    beyond mean nothing. dbias (partial sums, across).
-    """
-    full_vectors()
-    (N, _, _, C), (H, W, K), (_, P, lanes) = x.shape, size, block
-    up, stride, rows, tall, lead, pitch, across = strip
-    high, parts = (H + up - 1) // up, len(dweights)
-    strips, width = (high + rows - 1) // rows, (K + lanes - 1) // lanes * lanes
-    for part in numba.prange(parts):
-        full_vectors()
-        thread = numba.get_thread_id()
-        x_rows, dy_rows = scratch[0][thread], scratch[1][thread]
-        dw = dweights[part]
-        db = dbias[part]
-        for item in range(part * N * strips // parts, (part + 1) * N * strips // parts):
-            n, start = item // strips, item % strips * rows
-            count = min(rows * up, H - start * up)
-            frame(x[n], stride * start - lead, tall, x_rows, lead * C, pitch)
-            for i in range(count):
-                at = (n * H + start * up + i) * W * K
-                spread(dy, at, K, dy_rows, i * across, width, W)
-                add_row(dy_rows, i * across, db, W * width)
-            for a, b, top, left, R, M, w in phases:
-                whole = (M + P - 1) // P * P
-                for k in range(0, K, lanes):
-                    for r in range(R):
-                        for m in range(0, M, P):
-                            add_products(
-                                block, dw, w + k * R * whole + (r * whole + m) * lanes,
-                                lanes, x_rows,
-                                (top + lead + r) * pitch + (left + lead) * C + m, 1,
-                                stride * pitch, stride * C, dy_rows,
-                                a * across + b * width + k, up * across, up * width,
-                                (count - a + up - 1) // up, (W - b + up - 1) // up,
-                            )  # fmt: skip
-
-
 @compiled
 def sum_rows(weights, starts, source, at, target, t, n):
     """target[t : t + n] = the sum of weights[q] times source[at + starts[q] :], q < 9.
@@ -214,102 +138,112 @@ def tile(pixels, top, high, across, matrix, nine, rows, at, step, lead, pitch):
         clear(rows, row + lead + across, pitch - lead - across)
 
 
-@compiled(parallel=True)
-def correlate_tiles(x, weights, bias, add, y, size, matrices, strip, block, scratch):
-    """As `correlate`, for a 3x3 of stride 1, by `plans.Tiles`.
+@compiled
+def lay_out(image, start, count, B, strip, nine, rows):
+    """The rows of x of a strip, or its sums of them."""
+    (H, W, C), (group, _, m, _, stride, tall, lead, pitch, _, _) = image.shape, strip
+    if len(B):
+        for u in range(count):
+            tile(
+                image.reshape(-1), (start + u) * m - 1, H, W * C, B, nine,
+                rows, u * pitch, group * pitch, lead * C, pitch,
+            )  # fmt: skip
+    else:
+        frame(image, stride * start - lead, tall, rows, lead * C, pitch)
 
-    matrices: B (n, 9), transposed, and A (m, 9), too. strip: (tiles, pitch, across).
-    """
+
+@compiled(parallel=True)
+def correlate(
+    x, weights, bias, add, y, size, phases, strip, matrices, block, scratch
+):
+    """y = bias + add + the correlation of x with weights. add: like y, or of size 0."""
     full_vectors()
-    (B, A), (group, pitch, across) = matrices, strip
-    (N, _, _, C), (H, W, K), (_, P, lanes), n, m = x.shape, size, block, len(B), len(A)
-    width, high, M = (K + lanes - 1) // lanes * lanes, (H + m - 1) // m, 3 * C
-    for item in numba.prange((N * high + group - 1) // group):
+    (H, W, K), (_, P, lanes), (B, A) = size, block, matrices
+    group, high, m, up, stride, _, _, pitch, across, of_block = strip
+    C, columns, width = x.shape[3], (W + up - 1) // up, (K + lanes - 1) // lanes * lanes
+    strips = (high + group - 1) // group
+    for item in numba.prange(len(x) * strips):
         full_vectors()
         thread = numba.get_thread_id()
-        x_rows, sums, row = scratch[0][thread], scratch[1][thread], scratch[2][thread]
-        nine, start = (np.empty(9, x.dtype), np.empty(9, np.int64)), item * group
-        count = min(group, N * high - start)
-        for u in range(count):
-            pixels, top = x[(start + u) // high].reshape(-1), (start + u) % high * m - 1
-            tile(
-                pixels,
-                top,
-                H,
-                W * C,
-                B,
-                nine,
-                x_rows,
-                u * pitch,
-                group * pitch,
-                C,
-                pitch,
-            )
-        clear(sums, 0, n * group * across)
-        for k in range(0, K, lanes):
-            for i in range(n):
-                for u in range(i * group, i * group + count):
-                    for j in range(0, W, P):
+        rows, sums, row = scratch[0][thread], scratch[1][thread], scratch[2][thread]
+        nine = np.empty(9, x.dtype), np.empty(9, np.int64)
+        n, start = item // strips, item % strips * group
+        count = min(group, high - start)
+        lay_out(x[n], start, count, B, strip, nine, rows)
+        clear(sums, 0, sums.size)
+        for down, right, top, left, R, M, w in phases:
+            for k in range(0, K, lanes):
+                for i in range(count):
+                    to = (down + up * i) * across + right * width + k
+                    at = (top + stride * i) * pitch + left * C
+                    for j in range(0, columns, P):
                         add_products(
-                            block, sums, u * across + j * width + k, width,
-                            x_rows, u * pitch + j * C, C, 0, 1,
-                            weights, (k * n + i * lanes) * M, 0, lanes, 1, M,
+                            block, sums, to + up * j * width, up * width,
+                            rows, at + stride * j * C, stride * C, pitch, 1,
+                            weights, k * of_block + w * lanes, M * lanes, lanes, R, M,
                         )  # fmt: skip
         for q in range(9):
-            nine[1][q] = min(q, n - 1) * group * across
-        for u in range(count):
-            image, top = (start + u) // high, (start + u) % high * m
-            for q in range(min(m, H - top)):
-                sum_rows(A[q], nine[1], sums, u * across, row, 0, W * width)
-                at = (image * H + top + q) * W * K
+            nine[1][q] = min(q, len(B) - 1) * group * across
+        for i in range(min(count * m, H - start * m)):
+            at = (n * H + start * m + i) * W * K
+            if len(B):
+                sum_rows(A[i % m], nine[1], sums, i // m * across, row, 0, W * width)
                 gather(row, 0, width, bias, y, add, at, K, W)
+            else:
+                gather(sums, i * across, width, bias, y, add, at, K, W)
 
 
 @compiled(parallel=True)
-def tiles_weight(x, dy, dweights, dbias, size, matrices, strip, block, scratch):
-    """As `correlate_weight`, for `correlate_tiles`. matrices: B, and A (n, 9)."""
+def correlate_weight(
+    x, dy, dweights, dbias, size, phases, strip, matrices, block, scratch
+):
+    """Add the gradients of `correlate`'s weights and bias, in partial sums.
+
+    Each partial sum is one thread's, as two that added to one would lose updates. Their
+    number and the order within each are fixed, so the bits do not depend on threads.
+    dweights (partial sums, n), M filled up to whole blocks: the gradients beyond mean
+    nothing. dbias (partial sums, across).
+    """
     full_vectors()
-    (B, A, m), (group, pitch, across) = matrices, strip
-    (N, _, _, C), (H, W, K), (_, P, lanes) = x.shape, size, block
-    width, high, n = (K + lanes - 1) // lanes * lanes, (H + m - 1) // m, len(B)
-    whole, strips, parts = (
-        (3 * C + P - 1) // P * P,
-        (N * high + group - 1) // group,
-        len(dweights),
-    )
+    (H, W, K), (_, P, lanes), (B, A) = size, block, matrices
+    group, high, m, up, stride, _, _, pitch, across, of_block = strip
+    C, width, parts = x.shape[3], (K + lanes - 1) // lanes * lanes, len(dweights)
+    strips = (high + group - 1) // group
+    items = len(x) * strips
     for part in numba.prange(parts):
         full_vectors()
         thread = numba.get_thread_id()
-        x_rows, dy_rows, row = (
-            scratch[0][thread],
-            scratch[1][thread],
-            scratch[2][thread],
-        )
+        rows, dy_rows, row = scratch[0][thread], scratch[1][thread], scratch[2][thread]
         nine = np.empty(9, x.dtype), np.empty(9, np.int64)
         dw = dweights[part]
         db = dbias[part]
-        for item in range(part * strips // parts, (part + 1) * strips // parts):
-            start, count = item * group, min(group, N * high - item * group)
-            for u in range(count):
-                image, top = (start + u) // high, (start + u) % high * m
-                tile(
-                    x[image].reshape(-1), top - 1, H, W * C, B, nine,
-                    x_rows, u * pitch, group * pitch, C, pitch,
-                )  # fmt: skip
-                inside = min(m, H - top)
-                for q in range(inside):
-                    at = (image * H + top + q) * W * K
-                    spread(dy, at, K, row, q * across, width, W)
-                    add_row(row, q * across, db, across)
-                tile(
-                    row, 0, inside, across, A, nine,
-                    dy_rows, u * across, group * across, 0, across,
-                )  # fmt: skip
-            for k in range(0, K, lanes):
-                for i in range(n):
-                    for c in range(0, 3 * C, P):
-                        add_products(
-                            block, dw, (k * n + i * lanes) * whole + c * lanes, lanes,
-                            x_rows, i * group * pitch + c, 1, pitch, C,
-                            dy_rows, i * group * across + k, across, width, count, W,
-                        )  # fmt: skip
+        for item in range(part * items // parts, (part + 1) * items // parts):
+            n, start = item // strips, item % strips * group
+            count = min(group, high - start)
+            inside = min(count * m, H - start * m)
+            lay_out(x[n], start, count, B, strip, nine, rows)
+            into = row if len(B) else dy_rows
+            for i in range(inside):
+                at = (n * H + start * m + i) * W * K
+                spread(dy, at, K, into, i * across, width, W)
+                add_row(into, i * across, db, W * width)
+            if len(B):
+                for u in range(count):
+                    tile(
+                        row, u * m, inside, across, A, nine,
+                        dy_rows, u * across, group * across, 0, across,
+                    )  # fmt: skip
+            for down, right, top, left, R, M, w in phases:
+                whole = (M + P - 1) // P * P
+                high_dy = count if len(B) else (inside - down + up - 1) // up
+                for k in range(0, K, lanes):
+                    for r in range(R):
+                        for c in range(0, M, P):
+                            add_products(
+                                block, dw, k * of_block + (w + r * whole + c) * lanes,
+                                lanes, rows, (top + r) * pitch + left * C + c, 1,
+                                stride * pitch, stride * C,
+                                dy_rows, down * across + right * width + k,
+                                up * across, up * width,
+                                high_dy, (W - right + up - 1) // up,
+                            )  # fmt: skip

@@ -1,5 +1,7 @@
 """The order of images in memory: the channels of a pixel together, rows at vectors."""
 
+import math
+
 import numpy as np
 
 LINE = 64  # bytes: a vector that crosses two lines of the cache takes twice as long
@@ -12,7 +14,7 @@ def channels_last(x):
 
 def aligned(shape, dtype):
     """An uninitialised array that begins on a cache line."""
-    dtype, size = np.dtype(dtype), int(np.prod(shape))
-    room = np.empty(size + LINE // dtype.itemsize, dtype)
-    start = -room.ctypes.data % LINE // dtype.itemsize
+    size, item = math.prod(shape), np.dtype(dtype).itemsize
+    room = np.empty(size + LINE // item, dtype)
+    start = -room.__array_interface__["data"][0] % LINE // item
     return room[start : start + size].reshape(shape)

@@ -28,15 +28,38 @@ class Axis:
     stride: int
     phases: tuple
 
-    @property
-    def up(self):
-        """The number of phases."""
-        return len(self.phases)
+    def __post_init__(self):
+        ends = [first + len(fold) for first, fold in self.phases]
+        vars(self).update(
+            up=len(self.phases),
+            m=len(self.phases),  # rows of y of a unit
+            lead=max(0, *(-first for first, _ in self.phases)),  # zeros before x
+            reach=max(1, *ends),  # pixels of x, from one on, for one of each phase
+            taps=max(len(fold) for _, fold in self.phases),
+        )
 
     @cached_property
-    def folds(self):
-        """(fold of rows, fold of columns) of each phase of both."""
-        return tuple((r.fold, c.fold) for r, c in product(self.phases, repeat=2))
+    def fold(self):
+        """The weights of all phases from those of the kernel, (taps, kernel^2)."""
+        both = product(self.phases, repeat=2)
+        return np.concatenate([np.kron(r.fold, c.fold) for r, c in both])
+
+    def table(self, C, numbers, group):
+        """The phases of both axes, as `kernels` has them."""
+        rows, w = [], 0
+        for (a, r), (b, c) in product(enumerate(self.phases), repeat=2):
+            R, taps = len(r.fold), len(c.fold)
+            rows.append((a, b, self.lead + r.first, self.lead + c.first, R, taps * C, w))
+            w += R * (numbers or taps * C)
+        return np.array(rows)
+
+    def rows(self, group):
+        """How many rows of x, and of sums, are a strip of so many units."""
+        return self.lead + self.stride * (group - 1) + self.reach, group * self.up
+
+    def matrices(self, weight):
+        """None: see `Tiles`."""
+        return np.empty((2, 0, 0))
 
     @cached_property
     def dx(self):
@@ -48,17 +71,17 @@ class Axis:
         >>> axis(3).dx.phases[0].fold.tolist()  # the kernel turned round
         [[0.0, 0.0, 1.0], [0.0, 1.0, 0.0], [1.0, 0.0, 0.0]]
         """
-        up, phases = self.up, []
+        phases = []
         for c in range(self.stride):
             taps = {}  # by their place in dy, without a gap between them
             for a, (first, fold) in enumerate(self.phases):
                 for q, row in enumerate(fold):
                     e, rest = divmod(c - first - q, self.stride)
                     if rest == 0:
-                        taps[up * e + a] = row
+                        taps[self.up * e + a] = row
             fold = np.reshape([taps[p] for p in sorted(taps)], (-1, fold.shape[1]))
             phases.append(Phase(min(taps, default=0), fold))
-        return Axis(up, tuple(phases))
+        return Axis(self.up, tuple(phases))
 
 
 @lru_cache
@@ -84,19 +107,39 @@ class Tiles:
     """A 3x3 of stride 1: m rows of y from n sums of n rows of x.
 
     A (n, m), G (n, 3), B (n, n): see `winograd`. Each sum meets a kernel of one row, a
-    sum of rows of w. columns (3, 3): the order of its columns.
+    sum of rows of w, as a phase of its own. columns (3, 3): the order of its columns.
     """
 
     A: np.ndarray
     G: np.ndarray
     B: np.ndarray
     columns: np.ndarray
-    up = 1
+    up = stride = lead = 1
+    reach, taps = 2, 3
 
     @property
-    def folds(self):
-        """As of an Axis with one phase."""
-        return ((self.G, self.columns),)
+    def m(self):
+        """Rows of y of a tile."""
+        return self.A.shape[1]
+
+    @cached_property
+    def fold(self):
+        """As of an Axis."""
+        return np.kron(self.G, self.columns)
+
+    def table(self, C, numbers, group):
+        """As of an Axis: all first sums of a strip, all second ones, .."""
+        numbers = numbers or 3 * C
+        return np.array([(i * group, 0, i * group, 0, 1, 3 * C, i * numbers)
+                         for i in range(len(self.G))])  # fmt: skip
+
+    def rows(self, group):
+        """As of an Axis."""
+        return len(self.G) * group, len(self.G) * group
+
+    def matrices(self, weight):
+        """Of the sums of x, and those of y, or of dy for the weight's gradient."""
+        return self.B.T, self.A if weight else self.A.T
 
     @cached_property
     def dx(self):

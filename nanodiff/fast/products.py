@@ -10,6 +10,7 @@ written before the last term. No compiler finds this in loops over arrays, so
 
 import itertools
 from collections import namedtuple
+from functools import lru_cache
 
 import llvmlite.binding as llvm
 import numba
@@ -49,6 +50,7 @@ SHAPES = [(P, vectors) for P, vectors in itertools.product((7, 8, 14), (1, 2))
 Block = namedtuple("Block", "shape P lanes")  # shape: its index in SHAPES
 
 
+@lru_cache
 def block(pixels, channels, dtype):
     """Return the Block that wastes least on so many p and k, and then is the largest.
 
