@@ -13,7 +13,7 @@ import numba
 import numpy as np
 
 from nanodiff.fast import kernels, plans
-from nanodiff.fast.memory import aligned, channels_last
+from nanodiff.fast.memory import LINE, aligned, channels_last
 from nanodiff.fast.products import block, whole
 
 PIXELS = 56  # of a strip: so few that what is made of them stays in a cache
@@ -37,16 +37,19 @@ def conv2d_dw(x, dy, w, stride=1, up=False):
     """As `plain.conv2d_dw`."""
     (K, C), plan = w.shape[:2], _plan(w, stride, up, x.shape[2])
     x, dy, parts = channels_last(x), channels_last(dy), min(PARTIAL_SUMS, len(x))
-    sums, M = block(plan.taps * C, K, x.dtype), plan.taps * C
-    work = _work(plan, sums, whole(M, sums.P), 1, x.shape, dy.shape, x.dtype)
-    dweights = np.zeros((parts, work.blocks, len(plan.fold) // plan.taps, whole(M, sums.P), sums.lanes), x.dtype)
-    dbias = np.zeros((parts, work.across), x.dtype)
-    kernels.correlate_weight(x, dy.reshape(-1), dweights.reshape(parts, -1), dbias, *work.rest)
-    dweights = dweights.sum(0)[:, :, :M].reshape(work.blocks, len(plan.fold), -1)
-    dw = plan.fold.T.astype(x.dtype) @ dweights
-    dw = dw.reshape(work.blocks, -1, C, sums.lanes).transpose(0, 3, 2, 1)
-    db = dbias.sum(0).reshape(-1, work.blocks * sums.lanes).sum(0)
-    return dw.reshape(-1, *w.shape[1:])[:K], db[:K]
+    numbers = plan.taps * C  # of a row of taps
+    sums = block(numbers, K, x.dtype)
+    filled, blocks = whole(numbers, sums.P), whole(K, sums.lanes) // sums.lanes
+    given = _work(plan, sums, filled, 1, x.shape, dy.shape, x.dtype)
+    shape = parts, blocks, len(plan.fold) // plan.taps, filled, sums.lanes
+    dweights, dbias = np.zeros(shape, x.dtype), np.zeros((parts, given.across), x.dtype)
+    kernels.correlate_weight(
+        x, dy.reshape(-1), dweights.reshape(parts, -1), dbias, *given.arguments
+    )
+    taps = dweights.sum(0)[:, :, :numbers].reshape(blocks, len(plan.fold), -1)
+    dw = (plan.fold.T.astype(x.dtype) @ taps).reshape(blocks, -1, C, sums.lanes)
+    dw = dw.transpose(0, 3, 2, 1).reshape(-1, *w.shape[1:])
+    return dw[:K], dbias.sum(0).reshape(-1, blocks * sums.lanes).sum(0)[:K]
 
 
 def _plan(w, stride, up, rows):
@@ -62,42 +65,42 @@ def _correlate(x, w, bias, plan, size, add, weights):
     y = aligned((len(x), *size, K), x.dtype)
     add = y[:0] if add is None else channels_last(add)
     sums = block(-(-size[1] // plan.up), K, x.dtype)
-    work = _work(plan, sums, 0, sums.P, x.shape, y.shape, x.dtype)
-    row = np.zeros(work.across, x.dtype)
-    row.reshape(-1, work.blocks * sums.lanes)[:, :K] = bias
-    weights, flat = weights(w, plan, sums), (a.reshape(-1) for a in (row, add, y))
-    kernels.correlate(x, weights, *flat, *work.rest)
+    given = _work(plan, sums, 0, sums.P, x.shape, y.shape, x.dtype)
+    row = np.zeros(given.across, x.dtype)
+    row.reshape(-1, whole(K, sums.lanes))[:, :K] = bias
+    weights, add, flat = weights(w, plan, sums), add.reshape(-1), y.reshape(-1)
+    kernels.correlate(x, weights, row, add, flat, *given.arguments)
     return y.transpose(0, 3, 1, 2)
 
 
-Work = namedtuple("Work", "blocks across rest")
+Given = namedtuple("Given", "across arguments")  # numbers of a row of y in scratch
 
 
 @lru_cache(maxsize=512)
-def _work(plan, sums, numbers, of_columns, shape, size, dtype):
-    """What a loop takes for x of a shape, and y or dy of a size.
+def _work(plan, sums, filled, of_columns, x_shape, y_shape, dtype):
+    """The last arguments of a loop, for x of a shape, and y or dy of one.
 
-    Blocks of channels of y; numbers of a row of y in scratch; the last arguments. A row
-    of taps has `numbers` weights, or as many as it needs, and columns are filled up to
-    whole blocks of so many. Scratch is for each thread; every call with the same
-    arguments uses it again, one call at a time.
+    filled: weights of a row of taps, where it is filled up for a gradient; else 0.
+    of_columns: pixels of which there are whole blocks. Scratch is for each thread.
+    Every call with the same arguments uses it again, one call at a time.
     """
-    (N, _, W, C), (_, H_y, W_y, K), lanes = shape, size, sums.lanes
-    blocks, columns = -(-K // lanes), whole(-(-W_y // plan.up), of_columns)
-    across, high = columns * plan.up * blocks * lanes, -(-H_y // plan.m)
+    (N, _, W, C), (_, H_y, W_y, K) = x_shape, y_shape
+    columns = whole(-(-W_y // plan.up), of_columns)
+    across, high = columns * plan.up * whole(K, sums.lanes), -(-H_y // plan.m)
     group = max(1, min(PIXELS // columns, high // min(N, 2)))  # work for two threads
     pitch = C * (plan.lead + max(W, plan.stride * (columns - 1) + plan.reach))
-    x_rows, rows = plan.rows(group)
-    of_block = len(plan.fold) * C if numbers == 0 else len(plan.fold) // plan.taps * numbers
-    strip = (group, high, plan.m, plan.up, plan.stride, x_rows, plan.lead, pitch, across, of_block)
-    matrices = tuple(_nine(m, dtype) for m in plan.matrices(numbers > 0))
-    rooms = x_rows * pitch, rows * across, group * plan.m * across
-    threads = numba.config.NUMBA_NUM_THREADS
-    scratch = tuple(aligned((threads, whole(n + sums.P, 64)), dtype) for n in rooms)
-    for room in scratch:
-        room[:] = 0  # what lies beyond a row is read, too, and never used
-    table = plan.table(C, numbers, group)
-    return Work(blocks, across, (size[1:], table, strip, matrices, sums, scratch))
+    of_x, of_y = plan.rows(group)
+    strip = (
+        group, high, plan.m, plan.up, plan.stride, of_x, plan.lead, pitch, across,
+        len(plan.fold) // plan.taps * filled or len(plan.fold) * C,
+    )  # fmt: skip
+    matrices = tuple(_nine(m, dtype) for m in plan.matrices(filled > 0))
+    threads, scratch = numba.config.NUMBA_NUM_THREADS, []
+    for n in (of_x * pitch, of_y * across, group * plan.m * across):
+        scratch.append(aligned((threads, whole(n + sums.P, LINE)), dtype))
+        scratch[-1][:] = 0  # a block reads beyond, for sums that are not used
+    table = plan.table(C, filled, group)
+    return Given(across, (y_shape[1:], table, strip, matrices, sums, tuple(scratch)))
 
 
 def _nine(matrix, dtype):
@@ -105,7 +108,7 @@ def _nine(matrix, dtype):
     return np.pad(matrix, ((0, 0), (0, 9 - matrix.shape[1]))).astype(dtype, "C")
 
 
-_KEPT = {}  # by the id of a weight: (a copy of it, plan and block, weights in blocks)
+_KEPT = {}  # by the id of a weight: (a copy of it, plan and block, `_weights`)
 
 
 def _kept_weights(weight, plan, sums):

@@ -153,9 +153,7 @@ def lay_out(image, start, count, B, strip, nine, rows):
 
 
 @compiled(parallel=True)
-def correlate(
-    x, weights, bias, add, y, size, phases, strip, matrices, block, scratch
-):
+def correlate(x, weights, bias, add, y, size, phases, strip, matrices, block, scratch):
     """y = bias + add + the correlation of x with weights. add: like y, or of size 0."""
     full_vectors()
     (H, W, K), (_, P, lanes), (B, A) = size, block, matrices

@@ -1,4 +1,4 @@
-"""Group normalisation and SiLU: one pass over memory each way, rows of pixels at a time.
+"""Group normalisation and SiLU: one pass over memory each way, a row at a time.
 
 Formulas: `plain.group_norm` and its backward pass. Shapes: x, y, dy, dx (N, H, W, C)
 inside; scale, shift, their gradients (N, C); mean, rstd (N, groups). Of an image a row

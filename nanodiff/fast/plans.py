@@ -49,7 +49,9 @@ class Axis:
         rows, w = [], 0
         for (a, r), (b, c) in product(enumerate(self.phases), repeat=2):
             R, taps = len(r.fold), len(c.fold)
-            rows.append((a, b, self.lead + r.first, self.lead + c.first, R, taps * C, w))
+            rows.append(
+                (a, b, self.lead + r.first, self.lead + c.first, R, taps * C, w)
+            )
             w += R * (numbers or taps * C)
         return np.array(rows)
 
