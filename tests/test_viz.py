@@ -75,6 +75,27 @@ def test_a_grid_has_a_sheet_in_each_place(rng):
             np.testing.assert_array_equal(shown, viz.sheet(images, 2, scale=1))
 
 
+def test_the_upper_axis_has_calls_times_the_seconds_of_a_call():
+    curves = {
+        "few": ([5, 10], [9.0, 6.0], [1.0, 0.5]),
+        "one": ([5, 10], [8, 4], [1, 1]),
+    }
+    figure = viz.quality(curves, floor=3, n=500, seconds=0.25)
+    (axes,), (upper,) = figure.axes, figure.axes[0].child_axes
+    figure._repr_png_()  # limits follow when it is drawn
+    np.testing.assert_allclose(upper.get_xlim(), 0.25 * np.array(axes.get_xlim()))
+    assert upper.get_xlabel().endswith("250 ms a call")
+    for bars, (calls, distances, errors) in zip(
+        axes.containers, curves.values(), strict=True
+    ):
+        x, y = bars.lines[0].get_data()
+        np.testing.assert_allclose(x, calls, rtol=0.02)  # aside of each other
+        np.testing.assert_array_equal(y, distances)
+        (segments,) = (line.get_segments() for line in bars.lines[2])
+        ends = np.array(segments)[:, :, 1]
+        np.testing.assert_allclose(np.ptp(ends, axis=1), 4 * np.array(errors))
+
+
 def test_a_notebook_shows_a_figure_by_itself(rng):
     figures = (viz.show(rng.uniform(-1, 1, (2, 3, 4, 4))), viz.loss([1.0, 0.5]),
                viz.schedules({"linear": linear(50)}))  # fmt: skip
