@@ -113,7 +113,8 @@ def show(images, columns=None, scale=3, titles=None):
     titles = [] if titles is None else _some("titles", titles, rows)
     titles = [check.instance("titles", title, str) for title in titles]
     high, wide = np.array(picture.shape[:2]) * scale / 100
-    figure = _Shown(figsize=(wide + 0.8 * bool(titles), high), layout="constrained")
+    beside = max((0.15 + 0.085 * len(title) for title in titles), default=0)  # inches
+    figure = _Shown(figsize=(wide + beside, high), layout="constrained")
     axes = figure.subplots()
     axes.imshow(picture, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
     at = (np.arange(len(titles)) + 0.5) * picture.shape[0] / rows
