@@ -17,7 +17,8 @@ pytestmark = pytest.mark.skipif(
 )
 QUESTIONS = {  # what a reader asks: the page with the answer
     "why is there no noise at t = 1": "lessons/03-back-again.html",
-    "where is DDPM's Eq. 11, and why does the code write another line": "lessons/03-back-again.html",
+    "where is DDPM's Eq. 11": "lessons/03-back-again.html",
+    "why does the code write another line": "lessons/03-back-again.html",
     "what does upsampling's backward pass do": "lessons/05-network.html",
     "what must be saved for an exact resume": "lessons/04-learning.html",
     "why v and not eps": "lessons/04-learning.html",

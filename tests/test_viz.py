@@ -20,11 +20,11 @@ def test_what_is_shown_is_the_sheet(rng, C):
 
 @pytest.mark.parametrize("title", ["8", "half 3, half 8", "blown up, as it is"])
 def test_a_title_beside_a_row_is_not_cut(title):
-    figure = viz.show(np.zeros((10, 1, 28, 28)), columns=10, titles=[title])
+    figure = viz.show(np.zeros((40, 1, 28, 28)), columns=10, titles=[title] * 4)
     figure._repr_png_()
-    (label,) = figure.axes[0].get_yticklabels()
-    edge = label.get_window_extent()
-    assert 0 <= edge.x0 and edge.x1 <= figure.axes[0].get_window_extent().x0
+    for label in figure.axes[0].get_yticklabels():
+        edge = label.get_window_extent()
+        assert 0 <= edge.x0 and edge.x1 <= figure.axes[0].get_window_extent().x0
 
 
 @pytest.mark.parametrize("n, columns", [(1, 1), (6, 3), (7, 7), (16, 4)])
