@@ -18,6 +18,7 @@ LESSONS = Path(__file__).resolve().parent / "lessons"
 PACKAGE = LESSONS.parent.parent / "nanodiff"
 FOLDED = {  # by the site's tags: what JupyterLab folds
     "hide-input": {"source_hidden": True},
+    "hide-output": {"outputs_hidden": True},
     "hide-cell": {"source_hidden": True, "outputs_hidden": True},
 }
 LINK = re.compile(r"\]\((?!http)([^)#]*)(#[^)]*)?\)")

@@ -1,7 +1,7 @@
 """Write the reference: a page for each file of the package, in `READING_ORDER`.
 
-A docstring is plain text: paragraphs, lines set in by four spaces (formulas), and
-examples for a Python console. Each page ends with the file itself.
+A docstring is plain text: paragraphs, lines set in by four spaces (formulas), lists in
+columns, and examples for a Python console. Each page ends with the file itself.
 """
 
 import importlib
@@ -9,6 +9,7 @@ import inspect
 import pkgutil
 import re
 import shutil
+import textwrap
 from itertools import groupby
 
 import nanodiff
@@ -91,20 +92,21 @@ def directive(kind, name, value):
 
 
 def markdown(doc):
-    """A docstring as lines of Markdown: what is set in becomes a block of code."""
+    """A docstring as lines of Markdown: what is laid out becomes a block of code."""
     for block in re.split(r"\n\s*\n", inspect.cleandoc(doc)):
         if block.startswith(">>>"):
             yield from ["```pycon", block, "```", ""]
             continue
-        for is_formula, lines in groupby(block.split("\n"), set_in):
-            if is_formula:
-                yield from ["```text", *(line[4:] for line in lines), "```", ""]
+        for is_laid_out, lines in groupby(block.split("\n"), laid_out):
+            if is_laid_out:
+                yield from ["```text", textwrap.dedent("\n".join(lines)), "```", ""]
             else:
                 yield from [text("\n".join(lines)), ""]
 
 
-def set_in(line):
-    return line.startswith("    ")
+def laid_out(line):
+    """Whether a line is set in, or has columns with two spaces or more between them."""
+    return line.startswith("    ") or re.search(r"\S {2,}\S", line) is not None
 
 
 def text(words):

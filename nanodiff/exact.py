@@ -7,7 +7,7 @@ with the least squared error is
     E[x_0 | x_t] = sum_i r_i (m_i + a s_i^2 (x_t - a m_i) / v_i)
     r_i = w_i N(x_t; a m_i, v_i) / sum_j w_j N(x_t; a m_j, v_j)
 with a^2 = alpha_bar_t, b^2 = 1 - a^2. The first is -b times the score (Song et al.
-2020, arXiv 2011.13456, section 3); v and flow follow from both. One component is
+2020, arXiv 2011.13456); v and flow follow from both. One component is
 Gaussian data; many with s_i = 0 are a finite data set. Each predictor is a `model(xt,
 t)` in float64, for samplers and `likelihood`.
 

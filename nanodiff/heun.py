@@ -1,10 +1,10 @@
 """A second-order sampler: DDIM's differential equation, solved by Heun's method.
 
 With y = x / sqrt(alpha_bar) and sigma = sqrt(1 / alpha_bar - 1), DDIM (eta = 0) is
-Euler's method on dy / dsigma = eps_hat (Song, Meng, Ermon 2020, arXiv 2010.02502, Eq.
-14). Heun's method takes the mean of the slopes at both ends of a step (Karras et al.
-2022, arXiv 2206.00364, Algorithm 1): two network calls, an error that falls as the
-inverse square of the number of steps.
+Euler's method on dy / dsigma = eps_hat (Song, Meng, Ermon 2020, arXiv 2010.02502,
+section 4.3, Eq. 14). Heun's method takes the mean of the slopes at both ends of a step
+(Karras et al. 2022, arXiv 2206.00364, Algorithm 1): two network calls, an error that
+falls as the inverse square of the number of steps.
 
     y_s = y_t + (sigma_s - sigma_t) (slope_t + slope_s) / 2
 

@@ -4,7 +4,7 @@
 
 Gaussian noise of D dimensions has a length near sqrt(D). An arc keeps that length; the
 middle of a straight line is shorter than any noise seen in training. Song, Meng, Ermon
-2020 (DDIM), arXiv 2010.02502, Eq. 67.
+2020 (DDIM), arXiv 2010.02502, section 5.3.
 """
 
 import numpy as np

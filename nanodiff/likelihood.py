@@ -7,7 +7,7 @@
 Ho, Jain, Abbeel 2020, arXiv 2006.11239, Eq. 5. p has the sampler's mean mu_tilde(x_t,
 x0_hat) and a variance that is chosen. With beta_tilde the KL is half of what the SNR
 loses in the step, times the squared error of x0_hat (Kingma et al. 2021, arXiv
-2107.00630, Eq. 13 to 15):
+2107.00630, Eq. 13):
     L_{t-1} = (SNR_{t-1} - SNR_t) / 2 |x0 - x0_hat|^2
 
 Shapes: x0 (N, ...); terms (T + 1, N) in nats an image, float64.

@@ -98,7 +98,7 @@ def group_norm(x, scale, shift, groups, tiny, silu):
     y    = u, or with silu u sigmoid(u)
 
     scale, shift: (N, C). mean, rstd: (N, groups), for the backward pass. Wu, He 2018,
-    arXiv 1803.08494, Eq. 1 and 6.
+    arXiv 1803.08494, Eq. 1, 6 and 7.
 
     >>> x = np.array([[[[1.0, 3.0]]]])
     >>> group_norm(x, np.ones((1, 1)), np.zeros((1, 1)), 1, 0.0, False)[0].tolist()

@@ -46,4 +46,6 @@ def progress(loop=None, desc=None, total=None, leave=True, **more):
             "file": _Lines(), "mininterval": EVERY, "maxinterval": EVERY,
             "delay": 0 if leave else EVERY, "ncols": 80,
         }  # fmt: skip
-    return tqdm(loop, desc, total, leave, disable=SILENT, **more)
+    if SILENT:  # else TQDM_DISABLE of the environment decides
+        more["disable"] = True
+    return tqdm(loop, desc, total, leave, **more)

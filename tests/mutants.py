@@ -239,6 +239,8 @@ MUTANTS = [
      'image.convert("RGB")', "what lies under transparent pixels shows: often black"),
     ("viz", "(images + 1) * 127.5 + 0.5",
      "(images - images.min()) / np.ptp(images) * 255", "course plots: min-max a frame"),
+    ("viz", "lambda calls: calls * seconds", "lambda calls: calls",
+     "an axis of seconds that has calls"),
     # the network in other engines: what is easily lost in a copy
     ("export", "F.linear(x, self.w.T, getattr", "F.linear(x, self.w, getattr",
      "weights loaded that are transposed where they are square"),

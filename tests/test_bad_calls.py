@@ -204,7 +204,8 @@ SPECIAL = {  # where a name means something else
     "pictures.as_bytes": {"images": lambda: np.full((4, 8, 8), 99, np.uint8)},
     "data.read_idx": {"folder": lambda: "idx"},
     "viz.points": {"sets": lambda: {"ring": floats(4, 2)}},
-    "viz.save_quality": {"curves": lambda: {"a": ([1, 2], [3, 4], [1, 1])}},
+    **{f"viz.{name}": {"curves": lambda: {"a": ([1, 2], [3, 4], [1, 1])}, "seconds": lambda: 0.1}
+       for name in ("quality", "save_quality")},
     "viz.folder": {"path": lambda: "made"}, "viz.save_film": {"path": lambda: "made.gif"},
     "sprites.read": {"images": lambda: floats(2, 3, 16, 16)},
     "optim.Muon": {"adam": lambda: {}}, "optim.is_hidden": {"w": lambda: floats(8, 8, 3, 3)},

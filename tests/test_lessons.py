@@ -51,6 +51,14 @@ def test_a_lesson_has_its_parts_in_order(path):
     assert len(answers) == len(solutions) in (2, 3)
 
 
+@pytest.mark.parametrize("number", [1, 2, 3, 4, 6, 7])
+def test_what_answers_a_prediction_is_folded(number):
+    cells = notebooks.notebook(PATHS[number - 1]).cells
+    asked = next(i for i, cell in enumerate(cells) if "**Predict.**" in cell.source)
+    after = next(cell for cell in cells[asked:] if cell.cell_type == "code")
+    assert after.metadata["jupyter"] == {"outputs_hidden": True}
+
+
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
 def test_links_of_a_notebook_lead_somewhere(path):
     for cell in notebooks.notebook(path).cells:

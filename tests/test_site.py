@@ -18,12 +18,13 @@ pytestmark = pytest.mark.skipif(
 QUESTIONS = {  # what a reader asks: the page with the answer
     "why is there no noise at t = 1": "lessons/03-back-again.html",
     "where is DDPM's Eq. 11": "lessons/03-back-again.html",
+    "why does the code write another line": "lessons/03-back-again.html",
     "what does upsampling's backward pass do": "lessons/05-network.html",
     "what must be saved for an exact resume": "lessons/04-learning.html",
     "why v and not eps": "lessons/04-learning.html",
-    "how do I use my own pictures": "questions.html",
+    "how do I use my own pictures": "pictures.html",
     "when is DDIM better than DDPM": "lessons/07-fewer-steps.html",
-    "what is the least loss": "lessons/02-best-answer.html",
+    "what is the least loss one can reach": "lessons/02-best-answer.html",
 }
 LOOKED_AT = [
     "index.html",
@@ -65,6 +66,11 @@ def test_every_link_inside_leads_to_a_page_and_a_place_in_it():
             if place and "=" not in place and target in pages:  # no settings of a page
                 known = pages[target].ids
                 assert unquote(place) in known, f"{path.name} links to {link}"
+
+
+def test_no_lesson_shows_a_bar():
+    for path in SITE.glob("lessons/*.html"):
+        assert "step/s" not in path.read_text(encoding="utf-8"), path.name
 
 
 @pytest.fixture(scope="module")

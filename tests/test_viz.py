@@ -18,6 +18,15 @@ def test_what_is_shown_is_the_sheet(rng, C):
     assert [label.get_text() for label in axes.get_yticklabels()] == ["up", "down"]
 
 
+@pytest.mark.parametrize("title", ["8", "half 3, half 8", "blown up, as it is"])
+def test_a_title_beside_a_row_is_not_cut(title):
+    figure = viz.show(np.zeros((40, 1, 28, 28)), columns=10, titles=[title] * 4)
+    figure._repr_png_()
+    for label in figure.axes[0].get_yticklabels():
+        edge = label.get_window_extent()
+        assert 0 <= edge.x0 and edge.x1 <= figure.axes[0].get_window_extent().x0
+
+
 @pytest.mark.parametrize("n, columns", [(1, 1), (6, 3), (7, 7), (16, 4)])
 def test_without_columns_a_sheet_is_nearly_square(n, columns):
     picture = viz.show(np.zeros((n, 1, 4, 4))).axes[0].images[0].get_array()
@@ -73,6 +82,27 @@ def test_a_grid_has_a_sheet_in_each_place(rng):
             assert axes.get_title() == name
             shown = axes.images[0].get_array()
             np.testing.assert_array_equal(shown, viz.sheet(images, 2, scale=1))
+
+
+def test_the_upper_axis_has_calls_times_the_seconds_of_a_call():
+    curves = {
+        "few": ([5, 10], [9.0, 6.0], [1.0, 0.5]),
+        "one": ([5, 10], [8, 4], [1, 1]),
+    }
+    figure = viz.quality(curves, floor=3, n=500, seconds=0.25)
+    (axes,), (upper,) = figure.axes, figure.axes[0].child_axes
+    figure._repr_png_()  # limits follow when it is drawn
+    np.testing.assert_allclose(upper.get_xlim(), 0.25 * np.array(axes.get_xlim()))
+    assert upper.get_xlabel().endswith("250 ms a call")
+    for bars, (calls, distances, errors) in zip(
+        axes.containers, curves.values(), strict=True
+    ):
+        x, y = bars.lines[0].get_data()
+        np.testing.assert_allclose(x, calls, rtol=0.02)  # aside of each other
+        np.testing.assert_array_equal(y, distances)
+        (segments,) = (line.get_segments() for line in bars.lines[2])
+        ends = np.array(segments)[:, :, 1]
+        np.testing.assert_allclose(np.ptp(ends, axis=1), 4 * np.array(errors))
 
 
 def test_a_notebook_shows_a_figure_by_itself(rng):
