@@ -3,6 +3,7 @@
 import ast
 import inspect
 import os
+import platform
 import subprocess
 import sys
 import threading
@@ -19,7 +20,7 @@ from tests.strategies import seeds
 
 numba = pytest.importorskip("numba")
 from nanodiff import fast  # noqa: E402
-from nanodiff.fast import compiled, convolve  # noqa: E402
+from nanodiff.fast import compiled, convolve, products  # noqa: E402
 
 ROOT = Path(__file__).parent.parent
 sizes = st.integers(1, 9)
@@ -90,6 +91,63 @@ def test_fast_equals_plain_for_many_images(how, rng):
     for a, want in zip(*pairs, strict=True):
         atol = 1e-12 * max(1, np.abs(want).max())
         np.testing.assert_allclose(a, want, rtol=0, atol=atol)
+
+
+@pytest.mark.skipif(numba.config.DISABLE_JIT, reason="of the code that LLVM is given")
+@given(
+    st.sampled_from(range(len(products.SHAPES))),
+    st.sampled_from([np.float32, np.float64]),
+    st.integers(0, 3), st.integers(0, 9), seeds,
+)  # fmt: skip
+def test_a_block_of_products_is_its_definition(shape, dtype, R, M, seed):
+    P, vectors = products.SHAPES[shape]
+    lanes = vectors * products.BYTES // np.dtype(dtype).itemsize
+    rng = np.random.default_rng(seed)
+    out, a, b = (rng.standard_normal(shape).astype(dtype) for shape in
+                 ((P, lanes), (P, R, M), (R, M, lanes)))  # fmt: skip
+    want = out + np.einsum("prm,rmk->pk", a.astype(float), b.astype(float))
+    flat = out.ravel(), a.ravel(), b.ravel()
+    one_block(products.Block(shape, P, lanes), *flat, R, M)
+    tolerance = 20 * np.finfo(dtype).eps * max(1, np.abs(want).max())
+    np.testing.assert_allclose(flat[0].reshape(P, lanes), want, rtol=0, atol=tolerance)
+
+
+@numba.njit
+def one_block(block, out, a, b, R, M):
+    lanes = block.lanes
+    products.add_products(
+        block, out, 0, lanes, a, 0, R * M, M, 1, b, 0, M * lanes, lanes, R, M
+    )
+
+
+def test_a_block_fits_the_registers_and_wastes_nothing_on_digits():
+    for P, vectors in products.SHAPES:
+        assert P * vectors + vectors + 1 <= products.REGISTERS
+    for pixels in (28, 14, 7, 32, 16, 8):
+        found = products.block(pixels, 64, np.float32)
+        assert pixels % found.P == 0 and 64 % found.lanes == 0
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="of x86")
+@pytest.mark.parametrize("cpu, shapes", [("haswell", 3), ("x86-64", 3)])
+def test_fast_equals_plain_with_the_registers_of_other_processors(
+    cpu, shapes, tmp_path
+):
+    code = """
+import numpy as np
+from nanodiff import fast, plain
+from nanodiff.fast.products import SHAPES
+from tests.test_fast import KINDS, every_result, problem
+for kernel, how in KINDS:
+    given = problem(kernel, 2, 14, 28, np.random.default_rng(0), 8, 18)
+    for a, b in zip(*(every_result(f, *given, how, 0) for f in (fast, plain))):
+        np.testing.assert_allclose(a, b, rtol=0, atol=3e-5 * max(1, np.abs(b).max()))
+print(len(SHAPES))
+"""
+    switches = {"NUMBA_CPU_NAME": cpu, "NUMBA_CPU_FEATURES": ""}
+    found = run(code, NUMBA_CACHE_DIR=str(tmp_path), **switches)
+    assert int(found) == shapes
 
 
 def test_the_float32_sigmoid_is_exact_to_rounding():
