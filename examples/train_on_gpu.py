@@ -7,8 +7,8 @@ python examples/train_on_gpu.py --resume    goes on, whichever of the two began
 The options, the recipe and the checkpoint are those of train_mnist.py. NumPy draws the
 batches, the times and the noise in the same order, so with the same seed it is the same
 run: the losses agree to rounding, which grows with the steps. Network, gradients,
-optimiser and average are PyTorch's, and stay on the GPU. Ctrl-C loses the steps since
-the last sheet (--every). Without a GPU it is no faster than train_mnist.py.
+optimiser and average are PyTorch's, and stay on the GPU. Ctrl-C saves the last finished
+step. Without a GPU it is no faster than train_mnist.py.
 """
 
 import time
@@ -16,15 +16,18 @@ from dataclasses import replace
 
 import limits
 import numpy as np
+from limits import command, stopped
 from train_mnist import begin, options, resume
 
 from nanodiff import data, files, sampling, viz
 from nanodiff.export import to_torch
 from nanodiff.optim import Muon, learning_rate
+from nanodiff.parallel import ALONE
 from nanodiff.prediction import min_snr, split, target
 from nanodiff.progress import progress
 from nanodiff.schedule import q_sample
 from nanodiff.self_conditioning import WithLastGuess
+from nanodiff.signals import Signals, Stopped
 from nanodiff.train import check_data
 
 try:
@@ -175,6 +178,24 @@ def draw(run, out, device):
     viz.save_sheet(out / "ddim.png", x0, columns=10)
 
 
+def train(run, learner, images, context, args, device):
+    """Train to the end, or until a signal: then save the last finished step."""
+    path, last = args.out / "checkpoint.npz", run.recipe.steps
+    with files.alone(path), Signals() as signals:
+        loop, done = learn(run, learner, images, context), len(run.losses)
+        for step, _ in progress(loop, device, last, initial=done, unit="step"):
+            if signals.caught:
+                break
+            if (step + 1) % args.every == 0 and step + 1 < last:
+                learner.fetch()
+                run.save(path)
+                draw(run, args.out, device)
+        learner.fetch()
+        run.save(path)
+        signals.raise_from_now(f"saved {path} after step {len(run.losses)}")
+        draw(run, args.out, device)
+
+
 def main():
     args, start = options(), time.time()
     path = args.out / "checkpoint.npz"
@@ -186,19 +207,15 @@ def main():
     learner, (images, labels) = Learner(run, device), data.mnist(folder=args.data)
     images, context = check_data(images, data.one_hot(labels))
     viz.folder(args.out)
-    with files.alone(path):
-        loop, done = learn(run, learner, images, context), len(run.losses)
-        for step, _ in progress(loop, device, run.recipe.steps, initial=done):
-            if (step + 1) % args.every == 0 or step + 1 == run.recipe.steps:
-                learner.fetch()
-                run.save(path)
-                draw(run, args.out, device)
+    try:
+        train(run, learner, images, context, args, device)
+    except Stopped as stop:
+        words = ["--resume", "--out", args.out]
+        words += ["--data", args.data] if args.data else []
+        stopped(stop, ALONE, "train_on_gpu", *words)
     print(f"{path} after {time.time() - start:.0f} s on {device}; next:")
-    print(f"python examples/sample.py --model {path} --classes 2026")
+    print(command("sample", "--model", path, "--classes", 2026))
 
 
 if __name__ == "__main__":
-    try:
-        limits.run(main)
-    except KeyboardInterrupt:
-        raise SystemExit("stopped; --resume goes on from the last sheet") from None
+    limits.run(main)

@@ -114,7 +114,7 @@ def report(run, learned, held, args):
     found, rng = run.trained(), np.random.default_rng(args.seed)
     rows = max(1, 4 // len(found.classes))  # of each class
     context = np.repeat(contexts(found), args.columns * rows, axis=0)
-    steps = 2 if args.quick else 50
+    steps = 2 if args.quick else min(50, found.schedule.T)
     frames = [xt for _, xt in draw(found, context, args.w, steps, rng=rng)]
     viz.save_sheet(args.out / "sheet.png", frames[-1], args.columns, scale=3)
     viz.save_film(args.out / "film.gif", frames[::2] + frames[-1:], args.columns, 2)

@@ -39,9 +39,11 @@ READABLE = (ValueError, TypeError, FileNotFoundError, ImportError)
 # Left out. `check` is the checkers themselves, whose tests are in tests/test_check.py.
 # `plain` and `fast` compute what `layers` has checked, 70 times in a forward pass.
 INSIDE = "check", "plain", "fast"
-EXTRAS = {"export": ("torch", "onnx")}  # left out, too, where these are not installed
+# What `export` opens to; left out, too, where the extra is not installed.
+EXTRAS = {"export.pytorch": "torch", "export.onnx_file": "onnx"}
 MODULES = [name for _, names in nanodiff.READING_ORDER for name in names
-           if name not in INSIDE and all(map(find_spec, EXTRAS.get(name, ())))]  # fmt: skip
+           if name not in INSIDE]  # fmt: skip
+MODULES += [name for name, extra in EXTRAS.items() if find_spec(extra)]
 
 
 def rng():
@@ -220,8 +222,8 @@ SPECIAL = {  # where a name means something else
     "streams.Streams": {"images": lambda: np.arange(2)},
     "streams.Streams.standard_normal": {"shape": lambda: (2, 3)},
     "parallel.Team.rows": {"name": lambda: "n"}, "parallel.Team.gather": {"rows": lambda: IMAGES},
-    "export.to_torch": {"found": unet},
-    "export.to_onnx": {"found": unet, "path": lambda: "made.onnx"},
+    "export.pytorch.to_torch": {"found": unet},
+    "export.onnx_file.to_onnx": {"found": unet, "path": lambda: "made.onnx"},
     **{f"viz.{name}": {"times": lambda: [9, 4]} for name in ("fields", "save_fields")},
     "files.read_npz": {"path": stored}, "files.read_arrays": {"path": stored},
     "files.exactly": {"size": lambda: 3}, "files.plain": {"name": lambda: "settings"},

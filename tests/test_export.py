@@ -5,6 +5,7 @@ A test is skipped, with its reason, where the extra that it needs is not install
 
 import copy
 import json
+import signal
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nanodiff import data, files, schedule
+from nanodiff import checkpoint, data, files, schedule
 from nanodiff.export import from_torch, to_onnx, to_torch
 from nanodiff.layers import Linear
 from nanodiff.prediction import KINDS
@@ -304,6 +305,41 @@ def test_twenty_steps_in_torch_are_those_in_numpy(tmp_path, monkeypatch, words):
     again = type(torch).resume(tmp_path / "torch.npz", steps=22)
     again.learn(images, context, tmp_path / "torch.npz", 100)
     assert len(again.losses) == 22 and again.losses[:20] == torch.losses
+
+
+def test_ctrl_c_in_torch_saves_the_last_step_and_the_run_goes_on(
+    tmp_path, monkeypatch, capsys
+):
+    extra("torch")
+    monkeypatch.syspath_prepend(str(ROOT / "examples"))
+    import train_on_gpu
+
+    def run(out, *more):
+        words = ["train_on_gpu.py", "--quick", "--every", "100", "--out", str(out)]
+        monkeypatch.setattr(sys, "argv", [*words, *more])
+        train_on_gpu.main()
+        return checkpoint.load(out / "checkpoint.npz")
+
+    monkeypatch.setattr(train_on_gpu, "draw", lambda *given: None)
+    whole, part = run(tmp_path / "whole"), tmp_path / "part"
+    step = train_on_gpu.Learner.step
+
+    def stops(learner, *given):
+        if len(learner.run.losses) == 4:  # within the fifth step
+            signal.raise_signal(signal.SIGINT)
+        return step(learner, *given)
+
+    monkeypatch.setattr(train_on_gpu.Learner, "step", stops)
+    with pytest.raises(SystemExit) as end:
+        run(part)
+    assert end.value.code == 128 + signal.SIGINT
+    assert "after step 5; go on with --resume:" in capsys.readouterr().err
+    assert checkpoint.load(part / "checkpoint.npz").step == 5
+    again = run(part, "--resume")
+    assert again.config["losses"] == whole.config["losses"]
+    for name, w in whole.params.items():
+        np.testing.assert_array_equal(again.params[name], w)
+        np.testing.assert_array_equal(again.average[name], whole.average[name])
 
 
 def test_the_benchmarks_compare_before_they_time(monkeypatch):

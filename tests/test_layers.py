@@ -41,6 +41,21 @@ def test_silu_is_u_times_its_sigmoid(seed):
     np.testing.assert_allclose(found - SiLU()(-u), u, rtol=1e-12)
 
 
+@given(
+    st.integers(1, 70), st.integers(1, 140), st.integers(1, 140),
+    st.sampled_from([np.float32, np.float64]), seeds,
+)  # fmt: skip
+def test_a_row_of_a_linear_layer_has_the_same_bits_in_any_batch(
+    N, n_in, n_out, dtype, seed
+):
+    rng = np.random.default_rng(seed)
+    layer = Linear(n_in, n_out, rng=rng).cast(dtype)
+    x = rng.standard_normal((N, n_in)).astype(dtype)
+    y, some = layer(x), slice(N // 3, N // 3 + max(1, N // 2))
+    np.testing.assert_array_equal(layer(x[some].copy()), y[some])
+    np.testing.assert_array_equal(layer(x[-1:].copy()), y[-1:])
+
+
 @given(sizes, sizes, st.sampled_from([1, 3]), st.sampled_from([1, 2]), seeds)
 def test_without_a_bias_a_convolution_is_one_whose_bias_is_zero(N, H, k, stride, seed):
     rng = np.random.default_rng(seed)

@@ -356,6 +356,24 @@ def test_processes_share_the_pictures_of_an_example(tmp_path):
 
 
 @mpi
+@pytest.mark.parametrize("script", ["train_sprites", "train_pictures"])
+def test_an_example_learns_the_same_on_two_processes(tmp_path, script):
+    pictures = np.random.default_rng(0).integers(256, size=(24, 16, 16, 3), dtype="u1")
+    np.save(tmp_path / "pictures.npy", pictures)
+    words = [tmp_path / "pictures.npy"] if script == "train_pictures" else []
+    losses = []
+    for n in (1, 2):
+        out = tmp_path / str(n)
+        status, _, err = mpiexec(
+            n, f"examples/{script}.py", *words, "--quick", "--out", out
+        )
+        assert status == 0, err
+        losses.append(checkpoint.load(out / "checkpoint.npz").config["losses"])
+    assert len(losses[0]) == 8
+    np.testing.assert_allclose(*losses, rtol=ROUNDING)
+
+
+@mpi
 def test_a_table_of_scores_is_the_same_on_two_processes():
     found = [mpiexec(n, "examples/score_digits.py", "--quick")[1] for n in (1, 2)]
     rows = [re.findall(r"^\| [01] \|.*\|", out, re.M) for out in found]
