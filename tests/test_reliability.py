@@ -81,9 +81,7 @@ def test_trainings_in_threads_end_with_the_weights_of_one():
     st.integers(1, 12), st.integers(1, 40), st.integers(1, 15), st.integers(1, 15),
     seeds,
 )  # fmt: skip
-def test_an_image_has_the_same_bits_in_any_batch(
-    how, N, more, H, W, seed
-):
+def test_an_image_has_the_same_bits_in_any_batch(how, N, more, H, W, seed):
     rng, (kernel, *how) = np.random.default_rng(seed), how
     x = rng.standard_normal((N + more, 3, H, W), dtype=np.float32)
     w = rng.standard_normal((5, 3, kernel, kernel), dtype=np.float32)
