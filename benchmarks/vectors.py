@@ -11,8 +11,6 @@ what is left over at the end of a row, are counted apart. LLVM names the targets
 import argparse
 import os
 import re
-import subprocess
-import sys
 import tempfile
 from collections import Counter
 
@@ -74,27 +72,19 @@ def show():
         print(f"| {name} | {' | '.join(map(str, cells))} | {single} |")
 
 
-def for_target(name):
-    """The same in a process that compiles for another processor."""
-    with tempfile.TemporaryDirectory() as cache:
-        # no features: those of the target, not of this processor
-        target = {"NUMBA_CPU_NAME": name, "NUMBA_CPU_FEATURES": ""}
-        env = os.environ | target | {"NUMBA_CACHE_DIR": cache}
-        done = subprocess.run([sys.executable, __file__], env=env, check=False)
-    raise SystemExit(done.returncode)
-
-
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--target", help="such as sapphirerapids, znver4, haswell")
     args = parser.parse_args()
-    if args.target:
-        for_target(args.target)
-    import llvmlite.binding
-    import numba
-    import numpy as np
+    with tempfile.TemporaryDirectory() as cache:  # what is loaded has no assembly
+        os.environ["NUMBA_CACHE_DIR"] = cache
+        if args.target:  # no features: those of the target, not of this processor
+            os.environ.update(NUMBA_CPU_NAME=args.target, NUMBA_CPU_FEATURES="")
+        import llvmlite.binding
+        import numba
+        import numpy as np
 
-    from nanodiff import fast
-    from nanodiff.layers import Conv2d, GroupNorm
+        from nanodiff import fast
+        from nanodiff.layers import Conv2d, GroupNorm
 
-    show()
+        show()

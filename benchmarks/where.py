@@ -1,8 +1,11 @@
-"""Where a training step of the default U-Net spends its time, layer by layer.
+"""Where a training step of the default U-Net spends its time, beside what limits it.
 
-python benchmarks/where.py [--batch 128]
+    python benchmarks/where.py [--batch 128]
 
-And what two threads gain over one.
+Layer by layer, forward and backward. Then by kind: of convolutions, what their products
+would take at the rate of a product of large matrices (sgemm, all cores); of norms, what
+it would take to read and write their arrays once, at the rate of a copy. And what two
+threads gain over one.
 """
 
 import argparse
@@ -11,7 +14,8 @@ import time
 import numba
 import numpy as np
 
-from nanodiff.layers import Layer
+from nanodiff.fast import convolve
+from nanodiff.layers import Conv2d, GroupNorm, Layer
 from nanodiff.unet import UNet
 
 
@@ -27,6 +31,63 @@ def watch(layer, path, spent):
             return result
 
         setattr(layer, kind, timed)
+
+
+def products(layer):
+    """Multiply-adds of a convolution in its forward and backward pass, as planned."""
+    N, C, H, W = layer.cache.shape
+    _, K, H_y, W_y = layer.size(layer.cache)
+    plan = convolve._plan(layer.w, layer.stride, layer.up, H)
+
+    def count(plan, high, wide):  # units of rows, of plan.up columns of pixels
+        return N * -(-high // plan.m) * -(-wide // plan.up) * len(plan.fold) * C * K
+
+    return 2 * count(plan, H_y, W_y) + count(plan.dx, H, W)
+
+
+def rates():
+    """Multiply-adds a second of sgemm, and bytes a second of a copy, on all cores."""
+    a = np.ones((2048, 2048), np.float32)
+    sgemm = min(timed(lambda: a @ a) for _ in range(9))
+    images, target = np.ones((2, 128, 28 * 28 * 32), np.float32)
+    copy = min(timed(lambda: copy_images(images, target)) for _ in range(9))
+    return 2048**3 / sgemm, 2 * images.nbytes / copy
+
+
+def timed(call):
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+@numba.njit(parallel=True)
+def copy_images(images, target):
+    for n in numba.prange(len(images)):
+        target[n] = images[n]
+
+
+def by_kind(layers, rows, whole):
+    """Print a table of what the convolutions, the norms and the rest take."""
+    multiply_adds, bytes_each = rates()
+    kinds = {"convolutions": Conv2d, "norms": GroupNorm}
+    print("\n| | ms | at their limit | |\n|---|---|---|---|")
+    known = 0
+    for name, kind in kinds.items():
+        some = {
+            path: layer for path, layer in layers.items() if isinstance(layer, kind)
+        }
+        took = sum(rows[path, way] for path in some for way in ("forward", "backward"))
+        if kind is Conv2d:
+            limit = sum(products(layers[path]) for path in some) / multiply_adds
+            of = f"products at {multiply_adds / 5e8:.0f}e9 operations a second"
+        else:  # x, y; x, dy, dx
+            limit = (
+                sum(5 * layer.cache[0].nbytes for layer in some.values()) / bytes_each
+            )
+            of = f"5 arrays at {bytes_each / 1e9:.0f} GB a second"
+        known += took
+        print(f"| {name} | {took * 1e3:.0f} | {limit * 1e3:.0f} | {of} |")
+    print(f"| all else | {(whole - known) * 1e3:.0f} | | |")
 
 
 def main():
@@ -57,9 +118,10 @@ def main():
         print(f"{n} threads: {np.median(row) * 1e3:.0f} ms, "
               f"{np.median(times[0] / row):.2f} times as fast as one")  # fmt: skip
 
-    spent = {}
+    spent, layers = {}, {}
     for path, layer in list(unet.walk()):
         if not any(isinstance(child, Layer) for child in vars(layer).values()):
+            layers[path.rstrip(".")] = layer
             watch(layer, path.rstrip("."), spent)
     whole = np.median([seconds(most) for _ in range(args.rounds + 2)][2:])
     rows = {key: np.median(values) for key, values in spent.items()}
@@ -70,6 +132,7 @@ def main():
             print(f"{path:16s} {there * 1e3:7.2f} {back * 1e3:7.2f} ms"
                   f" {(there + back) / whole:6.1%}")  # fmt: skip
     print(f"all layers{'':19s} {sum(rows.values()) / whole:12.1%}")
+    by_kind(layers, rows, whole)
 
 
 if __name__ == "__main__":

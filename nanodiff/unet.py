@@ -11,8 +11,7 @@ Abbeel 2020 (arXiv 2006.11239), Appendix B, thinned out where the pixels are man
 skip is added, not concatenated, and leaves the finest level before any block, which
 saves a third of the arithmetic.
 
-A sample does not depend on the rest of its batch, to rounding; `docs/reliability.md`
-says for which batch sizes also to the bit.
+A sample does not depend on the rest of its batch, to the bit.
 
 Shapes: xt, eps_hat (N, C, H, W); t an int or (N,); context (N, features).
 """

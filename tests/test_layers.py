@@ -22,7 +22,7 @@ seeds = st.integers(0, 2**32 - 1)
 
 @pytest.mark.parametrize("make", [Conv2d, Downsample, Upsample])
 def test_gradients_of_many_images_leave_none_out(make, rng):
-    # at least eight strings, one for each partial sum of the weight gradient
+    # at least eight images, one for each partial sum of the weight gradient
     layer = make(3, 4, rng=rng).cast(np.float64)
     x = rng.standard_normal((45, 3, 14, 28))
     y = layer(x)

@@ -20,7 +20,6 @@ from nanodiff.unet import UNet
 from tests.strategies import seeds
 
 ROOT = Path(__file__).parent.parent
-FEW = 200  # pixels in all, as `nanodiff.fast.convolve.FEW`
 compiled = pytest.mark.skipif(engine.PLAIN, reason="of the compiled loops only")
 
 
@@ -82,9 +81,7 @@ def test_trainings_in_threads_end_with_the_weights_of_one():
     st.integers(1, 12), st.integers(1, 40), st.integers(1, 15), st.integers(1, 15),
     seeds,
 )  # fmt: skip
-def test_an_image_has_the_bits_of_a_batch_on_the_same_side_of_200_pixels(
-    how, N, more, H, W, seed
-):
+def test_an_image_has_the_same_bits_in_any_batch(how, N, more, H, W, seed):
     rng, (kernel, *how) = np.random.default_rng(seed), how
     x = rng.standard_normal((N + more, 3, H, W), dtype=np.float32)
     w = rng.standard_normal((5, 3, kernel, kernel), dtype=np.float32)
@@ -99,25 +96,16 @@ def test_an_image_has_the_bits_of_a_batch_on_the_same_side_of_200_pixels(
 
     y, dx, normed = zip(results(N), results(N + more), strict=True)
     np.testing.assert_array_equal(normed[0], normed[1][:N])
-    tiled = kernel == 3 and how == [1, False]
-    if not tiled or (N * H * W > FEW) == ((N + more) * H * W > FEW):
-        np.testing.assert_array_equal(y[0], y[1][:N])
-        np.testing.assert_array_equal(dx[0], dx[1][:N])
+    np.testing.assert_array_equal(y[0], y[1][:N])
+    np.testing.assert_array_equal(dx[0], dx[1][:N])
 
 
 @compiled
-@pytest.mark.parametrize("one, other, same", [
-    (13, 64, True), (13, 16, True), (4, 12, True), (4, 16, False), (12, 13, False),
-])  # fmt: skip
-def test_a_sample_of_a_network_has_the_bits_of_a_batch_with_the_same_plans(
-    one, other, same
-):
-    # 8 and 4 pixels a side: 3 images fit into 200 at the finer level, 12 at the coarser
+@pytest.mark.parametrize("one, other", [(1, 2), (1, 64), (13, 64), (4, 16), (12, 13)])
+def test_a_sample_of_a_network_has_the_same_bits_in_any_batch(one, other):
     unet, (xt, t, context) = network(0), inputs(other, 0)
     found = unet(xt[:one], t[:one], context[:one])
-    want = unet(xt, t, context)[:one]
-    np.testing.assert_allclose(found, want, rtol=0, atol=1e-4 * np.abs(want).max())
-    assert np.array_equal(found, want) == same
+    np.testing.assert_array_equal(found, unet(xt, t, context)[:one])
 
 
 def run(code, before=(), **environment):

@@ -2,45 +2,40 @@
 
 What happens to a pixel of x in a 3x3 convolution, and in which file:
 
-down    conv2d          `convolve`   chooses a plan (`plans`): which sums of pixels are
-                                     multiplied by which sums of weights; how many
-                                     images make a string; weights in blocks
-        correlate       `kernels`    for each string, in threads: pack, multiply, unpack
-        pack            `packing`    1. rows of a few images become one string
-                        `winograd`   2. tiles: 9 sums of 9 rows, for 7 rows of y
-        add_products    `kernels`    3. each sum times its weights: 4 channels of y by 3
-                                     slices of the string at once
-up      unpack          `packing`    4. 7 rows of y are sums of the 9 products, and go
-                                     to their image
+down    conv2d         `convolve`   chooses a plan (`plans`): which pixels of x meet
+                                    which sums of weights; sorts the weights into blocks
+        correlate      `kernels`    for each strip of an image, in threads:
+        lay_out                     1. tiles: 9 sums of 9 rows of x, for 7 rows of y
+        add_products   `products`   2. each sum times its weights, for 14 pixels and 32
+                                    channels of y at once, in registers
+up      sum_rows       `kernels`    3. 7 rows of y are sums of the 9 products,
+        gather                      4. and go to their image, with the bias
 
-A string is a channel of a few images, row after row, with one zero after every row and
-one zero row after every image (and above the first), so that a neighbouring pixel is a
-constant shift away:
+The channels of a pixel lie together in memory, (N, H, W, C). So the three pixels under
+a row of taps are 3 C numbers in a row, and those under the next pixel of y are the same
+ones, C further on:
 
-    two 2x2 images        their string, cut into rows of pitch W + 1
-                          0 0 0
-       a b    e f         a b 0      the pixel below a is 3 further on: c
-       c d    g h         c d 0      the pixel left of c is 1 back: a zero
-                          0 0 0      the pixel below d is 3 further on: a zero
-                          e f 0
-                          g h 0
-                          0 0 0
+    C = 2, pixels a b c d     0 0 a a b b c c d d 0 0      zeros where the image ends
+    under y[0]                [. . . . . .]
+    under y[1]                    [. . . . . .]
 
-So a convolution is y[k, p] = sum_m w[k, m] x[offset[m] + p] without edges, im2col or
-copies, over hundreds of pixels whatever the size of the image. A channel becomes one
-string, or several, its planes:
+and y[p, k] = sum_r,m w[r, m, k] x[r, p C + m] needs no edges, im2col or copies. Other
+convolutions differ in how far the next pixel is:
 
-    tiles        one plane for each sum of rows. It holds the rows above and below, so
-                 it needs no zero rows.
-    stride 2     four planes: even and odd pixels of even and odd rows.
-    upsampling   four planes: x, how much it falls to the right, how much below, and how
-                 much the one falls in the other direction. Nine products make four
-                 pixels.
+    stride 2     2 C further on.
+    upsampling   four phases, even and odd rows and columns of y: each meets two of the
+                 three pixels, as the third is the same as its neighbour.
+    gradients    of x: the same with the kernel turned round; that of stride 2 has four
+                 phases, that of upsampling a stride of 2. Of w: r, m and p change
+                 places.
 
-To read the files: `plans` up to `strided`, `convolve._frame`, `packing`, `kernels`, the
-rest of `convolve`, `plans.tiled` with `winograd`, `plans.upsampling`, `norms`. Norms go
-over memory once each way. `compiled` has the options of Numba. One Python thread at a
-time may be in here: `engine` sees to that.
+The arrays that come and go look as anywhere, (N, C, H, W); only their memory has this
+order, and one that has it not is copied first.
+
+To read the files: `products` to `add_products`, `plans` to `axis`, `kernels` but for
+the tiles, `convolve`, then `plans.tiles` with `winograd`, `norms`. `compiled` has the
+options of Numba, `memory` two functions. One Python thread at a time may be in here:
+`engine` sees to that.
 """
 
 from nanodiff.fast.convolve import conv2d, conv2d_dw, conv2d_dx

@@ -1,7 +1,8 @@
 """The convolutions of `plain`, by the loops of `kernels`: the bookkeeping between.
 
-Which plan, how many images make a string, where its taps begin, how the weights lie in
-blocks, and which memory is used again. Shapes as in `plain`.
+Which phases or tiles, how the weights lie in blocks, how many rows are one strip, and
+which memory is used again. Shapes as in `plain`; inside, and in the memory of the
+results, the channels of a pixel lie together: (N, H, W, C).
 """
 
 import weakref
@@ -12,183 +13,127 @@ import numba
 import numpy as np
 
 from nanodiff.fast import kernels, plans
-from nanodiff.fast.kernels import LANES, OUTPUTS, TERMS
-from nanodiff.fast.plans import WIDEST, WORK
+from nanodiff.fast.memory import LINE, aligned, channels_last
+from nanodiff.fast.products import block, whole
 
-FEW = 200  # pixels in all, up to which strings of tiles are too short to pay
-PIXELS = 300  # of a string: short enough that the planes of all channels fit a cache
+PIXELS = 56  # of a strip: so few that what is made of them stays in a cache
 PARTIAL_SUMS = 8  # of a weight gradient: a constant, so that the bits are, too
 
 
 def conv2d(x, w, b, stride=1, up=False, add=None):
     """As `plain.conv2d`, but upsampling with a 3x3 only."""
-    N, _, H, W = x.shape
+    H, W = x.shape[2:]
     size = (2 * H, 2 * W) if up else (-(-H // stride), -(-W // stride))
-    plan = _plan(w, stride, up, N, H, W)
-    return _correlate(x, _kept_blocks(w, plan), b, plan, size, add)
+    return _correlate(x, w, b, _plan(w, stride, up, H), size, add, _kept_weights)
 
 
 def conv2d_dx(dy, w, size, stride=1, up=False, add=None):
     """As `plain.conv2d_dx`."""
-    plan = _plan(w, stride, up, len(dy), *size).dx
-    w, none = w.swapaxes(0, 1), np.zeros(w.shape[1], w.dtype)
-    return _correlate(dy, _blocks(w, plan), none, plan, size, add)
+    plan, w = _plan(w, stride, up, size[0]).dx, w.swapaxes(0, 1)
+    return _correlate(dy, w, np.zeros(len(w), w.dtype), plan, size, add, _weights)
 
 
 def conv2d_dw(x, dy, w, stride=1, up=False):
     """As `plain.conv2d_dw`."""
-    N, C, H, W = x.shape
-    K, plan = len(w), _plan(w, stride, up, N, H, W)
-    strings = _strings(plan, plan.dy, K, x.shape, x.dtype)
-    partial_sums = min(PARTIAL_SUMS, -(-N // strings.frame[0]))
-    dblocks = np.zeros((partial_sums, len(plan.fold), *_shape(plan, K, C)), x.dtype)
-    db = np.zeros((partial_sums, K), x.dtype)
+    (K, C), plan = w.shape[:2], _plan(w, stride, up, x.shape[2])
+    x, dy, parts = channels_last(x), channels_last(dy), min(PARTIAL_SUMS, len(x))
+    numbers = plan.taps * C  # of a row of taps
+    sums = block(numbers, K, x.dtype)
+    filled, blocks = whole(numbers, sums.P), whole(K, sums.lanes) // sums.lanes
+    given = _work(plan, sums, filled, 1, x.shape, dy.shape, x.dtype)
+    shape = parts, blocks, len(plan.fold) // plan.taps, filled, sums.lanes
+    dweights, dbias = np.zeros(shape, x.dtype), np.zeros((parts, given.across), x.dtype)
     kernels.correlate_weight(
-        np.ascontiguousarray(x), np.ascontiguousarray(dy), dblocks, db, *strings
+        x, dy.reshape(-1), dweights.reshape(parts, -1), dbias, *given.arguments
     )
-    to_block, _ = _order(plan, K, C)
-    dblocks = dblocks.sum(0).reshape(len(plan.fold), -1)
-    dw = np.take(plan.fold.T.astype(x.dtype) @ dblocks, to_block)
-    return dw.reshape(w.shape), db.sum(0)
+    taps = dweights.sum(0)[:, :, :numbers].reshape(blocks, len(plan.fold), -1)
+    dw = (plan.fold.T.astype(x.dtype) @ taps).reshape(blocks, -1, C, sums.lanes)
+    dw = dw.transpose(0, 3, 2, 1).reshape(-1, *w.shape[1:])
+    return dw[:K], dbias.sum(0).reshape(-1, blocks * sums.lanes).sum(0)[:K]
 
 
-def _correlate(x, blocks, bias, plan, size, add):
-    """The convolution of x by a plan, as images (N, K, *size), plus `add`."""
-    y = np.empty((len(x), len(bias), *size), x.dtype)
-    add = y[:0] if add is None else np.ascontiguousarray(add)
-    strings = _strings(plan, plan.y, OUTPUTS, x.shape, x.dtype)
-    kernels.correlate(np.ascontiguousarray(x), blocks, bias, add, y, *strings)
-    return y
+def _plan(w, stride, up, rows):
+    """The Tiles or the Axis for images with so many rows."""
+    if w.shape[2] == 3 and stride == 1 and not up:
+        return plans.tiles(rows)
+    return plans.axis(w.shape[2], stride, up)
 
 
-def _plan(w, stride, up, N, H, W):
-    """The plan for N images of H by W pixels."""
-    if up:
-        return plans.upsampling()
-    if w.shape[2] == 3 and stride == 1 and N * H * W > FEW:
-        return plans.tiled(H)
-    return plans.strided(w.shape[2], stride)
+def _correlate(x, w, bias, plan, size, add, weights):
+    """The correlation of x by a plan, plus bias and `add`, as images (N, K, *size)."""
+    K, x = len(w), channels_last(x)
+    y = aligned((len(x), *size, K), x.dtype)
+    add = y[:0] if add is None else channels_last(add)
+    sums = block(-(-size[1] // plan.up), K, x.dtype)
+    given = _work(plan, sums, 0, sums.P, x.shape, y.shape, x.dtype)
+    row = np.zeros(given.across, x.dtype)
+    row.reshape(-1, whole(K, sums.lanes))[:, :K] = bias
+    weights, add, flat = weights(w, plan, sums), add.reshape(-1), y.reshape(-1)
+    kernels.correlate(x, weights, row, add, flat, *given.arguments)
+    return y.transpose(0, 3, 1, 2)
 
 
-Strings = namedtuple("Strings", "taps layout_x layout_y frame scratch")
+Given = namedtuple("Given", "across arguments")  # numbers of a row of y in scratch
 
 
-@lru_cache(maxsize=128)
-def _strings(plan, layout_y, channels, shape, dtype):
-    """What the loops take for x of a shape, and so many channels of y (or dy) at once.
+@lru_cache(maxsize=512)
+def _work(plan, sums, filled, of_columns, x_shape, y_shape, dtype):
+    """The last arguments of a loop, for x of a shape, and y or dy of one.
 
-    Scratch is zeroed planes and work of both, for each thread. Every call with the same
-    arguments uses it again, one call at a time. Such a call writes pixels at the same
-    places, so the zeros between them stay.
+    filled: weights of a row of taps, where it is filled up for a gradient; else 0.
+    of_columns: pixels of which there are whole blocks. Scratch is for each thread.
+    Every call with the same arguments uses it again, one call at a time.
     """
-    N, C, H, W = shape
-    frame, length = _frame(N, *plan.grid(H, W))
-    scratch = []
-    for layout, n in (plan.x, C), (layout_y, channels):
-        planes = max(n * layout.planes, OUTPUTS * WIDEST)  # as `multiply` reads
-        for rows in (planes, length), (WORK, layout.across * length):
-            scratch.append(_aligned((numba.config.NUMBA_NUM_THREADS, *rows), dtype))
-    layouts = plan.x.arrays(dtype), layout_y.arrays(dtype)
-    return Strings(_taps(plan, C, frame, length), *layouts, frame, tuple(scratch))
+    (N, _, W, C), (_, H_y, W_y, K) = x_shape, y_shape
+    columns = whole(-(-W_y // plan.up), of_columns)
+    across, high = columns * plan.up * whole(K, sums.lanes), -(-H_y // plan.m)
+    group = max(1, min(PIXELS // columns, high // min(N, 2)))  # work for two threads
+    pitch = C * (plan.lead + max(W, plan.stride * (columns - 1) + plan.reach))
+    of_x, of_y = plan.rows(group)
+    strip = (
+        group, high, plan.m, plan.up, plan.stride, of_x, plan.lead, pitch, across,
+        len(plan.fold) // plan.taps * filled or len(plan.fold) * C,
+    )  # fmt: skip
+    matrices = tuple(_nine(m, dtype) for m in plan.matrices(filled > 0))
+    threads, scratch = numba.config.NUMBA_NUM_THREADS, []
+    for n in (of_x * pitch, of_y * across, group * plan.m * across):
+        scratch.append(aligned((threads, whole(n + sums.P, LINE)), dtype))
+        scratch[-1][:] = 0  # a block reads beyond, for sums that are not used
+    table = plan.table(C, filled, group)
+    return Given(across, (y_shape[1:], table, strip, matrices, sums, tuple(scratch)))
 
 
-_KEPT = {}  # by the id of a weight: (a copy of it, plan, blocks)
+def _nine(matrix, dtype):
+    """A matrix, filled up to nine columns, as the loops take it."""
+    return np.pad(matrix, ((0, 0), (0, 9 - matrix.shape[1]))).astype(dtype, "C")
 
 
-def _kept_blocks(weight, plan):
-    """`_blocks`, made again only when the weight has changed.
+_KEPT = {}  # by the id of a weight: (a copy of it, plan and block, `_weights`)
+
+
+def _kept_weights(weight, plan, sums):
+    """`_weights`, made again only when the weight has changed.
 
     To compare takes a tenth of the time of making them. That pays where one image is
     sampled, with the same weights at every call.
     """
     before, of, blocks = _KEPT.get(id(weight), (weight[:0], None, None))
-    if of is plan and before.dtype == weight.dtype and (before == weight).all():
+    if of == (plan, sums) and before.dtype == weight.dtype and (before == weight).all():
         return blocks
     if id(weight) not in _KEPT:
         weakref.finalize(weight, _KEPT.pop, id(weight), None).atexit = False
-    _KEPT[id(weight)] = weight.copy(), plan, _blocks(weight, plan)
+    _KEPT[id(weight)] = weight.copy(), (plan, sums), _weights(weight, plan, sums)
     return _KEPT[id(weight)][2]
 
 
-def _blocks(weight, plan):
-    """The weights of a plan's taps, as the loops read them: (taps, K/4, M/3, 12)."""
-    K, C = weight.shape[:2]
-    _, from_weight = _order(plan, K, C)
-    blocks = np.take(np.append(weight, weight.dtype.type(0)), from_weight, mode="wrap")
-    return (plan.fold.astype(weight.dtype) @ blocks).reshape(-1, *_shape(plan, K, C))
-
-
-def _shape(plan, K, C):
-    """The shape of the blocks of a tap, (K/4, M/3, 12), M = C * columns."""
-    return -(-K // OUTPUTS), -(-C * len(plan.columns) // TERMS), OUTPUTS * TERMS
-
-
-@lru_cache(maxsize=256)
-def _order(plan, K, C):
-    """How the entries of a weight, before `fold`, are sorted into blocks.
-
-    For 5 channels of y and 2 of x, in one column, an entry km lies in its blocks as
-
-        00 01 -  10 11 -  20 21 -  30 31 -  |  40 41 -  -  -  -  -  -  -  -  -  -
-
-    and - is zero. to_block (K C kernel^2,): where each entry goes. from_weight (n, K/4
-    * M/3 * 12): which entry comes to each place; -1 is the zero that `_blocks` appends.
-    """
-    n, columns = plan.fold.shape[1], len(plan.columns)
-    groups, width, size = _shape(plan, K, C)
-    k, c, r, column = np.ogrid[:K, :C, :n, :columns]
-    m = c * columns + column
-    block = (r * groups + k // OUTPUTS) * width + m // TERMS
-    to_block = block * size + k % OUTPUTS * TERMS + m % TERMS
-    to_block = to_block.reshape(-1)
-    from_weight = np.full(n * groups * width * size, -1)
-    from_weight[to_block] = np.arange(to_block.size)
-    return to_block, from_weight.reshape(n, -1)
-
-
-def _frame(N, rows, columns, gap):
-    """(images of a string, its first pixel, pitch, pixels of an image), its length."""
-    pitch = columns + 1
-    span = (rows + gap) * pitch
-    best = PIXELS / span
-    sizes = range(max(1, int(best / 1.5)), max(1, int(best * 1.5)) + 1)
-
-    def busy(images):  # how many images the busier of two threads computes
-        strings = -(-N // images)
-        # Each thread takes half of the channels of a single string, but lays out all
-        # of it: measured, 0.6 of the time of one thread.
-        return 0.6 * N if strings == 1 else -(-strings // 2) * images
-
-    images = min(N, min(sizes, key=lambda images: (busy(images), -images)))
-    lead = _whole(pitch + 1)  # zeros before and behind
-    return (images, lead, pitch, span), lead + _whole(images * span) + lead
-
-
-def _taps(plan, C, frame, length):
-    """(offset (taps, M), starts (planes + 1,)) for the loops.
-
-    The pixel below is `pitch` further on in a string, that to the right 1, the same one
-    of the next plane `length`. The taps of plane i of y are starts[i] .. starts[i + 1]
-    - 1. Of one, m counts channels and their columns. M is filled up to a multiple of 3
-    with the first offset; the weights there are 0.
-    """
-    _, lead, pitch, _ = frame
-    plane_of_y, plane_of_x, down, right = np.array(plan.taps).T
-    tap = plane_of_x * length + lead + down * pitch + right
-    channel = np.arange(C)[:, None] * plan.x.planes * length
-    m = (channel + np.array(plan.columns)).reshape(-1)
-    m = np.concatenate([m, m[:1].repeat(-m.size % TERMS)])
-    return tap[:, None] + m, np.searchsorted(plane_of_y, np.arange(plan.y.planes + 1))
-
-
-def _whole(n):
-    """n pixels, filled up to whole vectors."""
-    return -(-n // LANES) * LANES
-
-
-def _aligned(shape, dtype):
-    """A zeroed array that begins on a cache line, as its rows then do."""
-    size = int(np.prod(shape))
-    room = np.zeros(size + LANES, dtype)
-    start = -room.ctypes.data % 64 // dtype.itemsize
-    return room[start : start + size].reshape(shape)
+def _weights(weight, plan, sums):
+    """The weights of all taps in blocks, (K / lanes, taps, C, lanes), flat."""
+    K, lanes = len(weight), sums.lanes
+    weight = np.ascontiguousarray(weight.transpose(2, 3, 1, 0))  # kernel, kernel, C, K
+    if K % lanes:
+        weight = np.pad(weight, ((0, 0), (0, 0), (0, 0), (0, -K % lanes)))
+    folded = plan.fold.astype(weight.dtype) @ weight.reshape(plan.fold.shape[1], -1)
+    folded = folded.reshape(-1, -(-K // lanes), lanes).swapaxes(0, 1)
+    blocks = aligned(folded.shape, weight.dtype)
+    blocks[...] = folded
+    return blocks.reshape(-1)

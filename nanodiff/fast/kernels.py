@@ -1,166 +1,247 @@
-"""The two loops of every convolution: products of weights with slices of a string.
+"""The loops of every convolution, on images whose channels lie together.
 
-    y[k, p]  = sum_m w[k, m] x[offset[m] + p]          correlate
-    dw[k, m] = sum_p dy[k, p] x[offset[m] + p]         correlate_weight
+    correlate          y from x                correlate_weight   dw and db
 
-where m counts taps, channels, and columns of a tap: neighbours to its left and right.
-y is also computed where the string has zeros; `unpack` does not copy that. Bare arrays,
-no allocation.
+An image is worked on in strips of units: rows, or tiles of rows (`plans`). A strip of x
+goes to scratch, with zeros where the image ends. There the pixels under a row of taps
+are contiguous numbers, and those under the next pixel of y the same ones, a few further
+on: nothing is copied for each. Sums go to the image when all terms are in.
 
-Shapes: images (n, C, H, W); planes of x (C * planes, length) and of y, for 4 channels,
-(4 * planes, length). Taps are offsets (taps, M), M = channels * columns, of which those
-from starts[plane] on are of that plane of y. Their weights are in blocks (taps, K/4,
-M/3, 12): 4 channels of y by 3 of the M, zero where K or M is no multiple. A frame is
-(images of a string, its first pixel, pitch, pixels of an image). scratch: planes and
-work of x, then planes and work of y or dy, each with an axis of threads before.
+Shapes: x (N, H, W, C); y, dy (N, H', W', K) and what is added to y are flat, size is
+(H', W', K). In scratch a row of x has `pitch` numbers, `lead` pixels of zeros first; a
+row of y has `across`: pixels of `width` channels, whole blocks. bias: such a row.
+phases: rows (down, right, top, left, R, M, w) for each kind of pixel of y, or sum of
+rows: where its sums begin, in rows and pixels, its pixels of x too, how many rows of
+taps, of how many numbers, where its weights begin, (K / lanes, R, M, lanes). strip:
+(units, units of an image, rows of y for each, up: pixels from one of a phase to the
+next, stride: those of x, rows of x, lead, pitch, across). matrices: B and A of tiles,
+or empty. scratch: for each thread.
 """
 
 import numba
+import numpy as np
 from numpy import uint64
 
-from nanodiff.fast.compiled import SUMS, compiled, full_vectors
-from nanodiff.fast.norms import total
-from nanodiff.fast.packing import pack, unpack
+from nanodiff.fast.compiled import compiled, full_vectors
+from nanodiff.fast.products import add_products
 
-OUTPUTS, TERMS = 4, 3  # a block: channels of y by M, what fits the registers
-LANES = 16  # strings are computed in whole vectors; a remainder would run one by one
-
-
-@compiled(inline="always")
-def add_products(sums, row, step, length, string, offset, m, w):
-    """Add to rows row, row + step .. of sums the 4 x 3 weights w times three slices."""
-    # Scalars, not w[i]: the compiler must not fear that the sums overwrite them.
-    w00, w01, w02, w10, w11, w12 = w[0], w[1], w[2], w[3], w[4], w[5]
-    w20, w21, w22, w30, w31, w32 = w[6], w[7], w[8], w[9], w[10], w[11]
-    o0, o1, o2 = uint64(offset[m]), uint64(offset[m + 1]), uint64(offset[m + 2])
-    r0, r1 = uint64(row), uint64(row + step)
-    r2, r3 = uint64(row + 2 * step), uint64(row + 3 * step)
-    for p in range(uint64(length)):
-        x0, x1, x2 = string[o0 + p], string[o1 + p], string[o2 + p]
-        # in this order each term is one multiply-add
-        sums[r0, p] = w02 * x2 + (w01 * x1 + (w00 * x0 + sums[r0, p]))
-        sums[r1, p] = w12 * x2 + (w11 * x1 + (w10 * x0 + sums[r1, p]))
-        sums[r2, p] = w22 * x2 + (w21 * x1 + (w20 * x0 + sums[r2, p]))
-        sums[r3, p] = w32 * x2 + (w31 * x1 + (w30 * x0 + sums[r3, p]))
-
-
-@compiled(inline="always")  # with the fastmath of the caller
-def add_inner_products(out, length, string, offset, m, dy, r0, r1, r2, r3):
-    """Add to out the 4 x 3 inner products of dy from r0.. with three slices."""
-    s00 = s01 = s02 = s10 = s11 = s12 = out.dtype.type(0)
-    s20 = s21 = s22 = s30 = s31 = s32 = out.dtype.type(0)
-    o0, o1, o2 = uint64(offset[m]), uint64(offset[m + 1]), uint64(offset[m + 2])
-    r0, r1, r2, r3 = uint64(r0), uint64(r1), uint64(r2), uint64(r3)
-    for p in range(uint64(length)):
-        x0, x1, x2 = string[o0 + p], string[o1 + p], string[o2 + p]
-        d0, d1, d2, d3 = dy[r0 + p], dy[r1 + p], dy[r2 + p], dy[r3 + p]
-        s00 += d0 * x0
-        s01 += d0 * x1
-        s02 += d0 * x2
-        s10 += d1 * x0
-        s11 += d1 * x1
-        s12 += d1 * x2
-        s20 += d2 * x0
-        s21 += d2 * x1
-        s22 += d2 * x2
-        s30 += d3 * x0
-        s31 += d3 * x1
-        s32 += d3 * x2
-    for i, s in enumerate((s00, s01, s02, s10, s11, s12, s20, s21, s22, s30, s31, s32)):
-        out[i] += s
-
-
-@compiled(parallel=True)
-def correlate(x, blocks, bias, add, y, taps, layout_x, layout_y, frame, scratch):
-    """y = bias + add + the correlation of x with blocks. add: like y, or of size 0.
-
-    Each string is one thread's. If there is one string only, two threads compute half
-    of the channels of y each, and both pack it. No two write the same pixel of y.
-    """
-    full_vectors()
-    N, K = x.shape[0], y.shape[1]
-    (offset, starts), (group, lead, pitch, span) = taps, frame
-    planes, count = len(starts) - 1, (N + group - 1) // group
-    shares = 2 if count == 1 and K > OUTPUTS else 1
-    for b in numba.prange(count * shares):
-        full_vectors()
-        thread = numba.get_thread_id()
-        x_planes, x_work = scratch[0][thread], scratch[1][thread]
-        y_planes, y_work = scratch[2][thread], scratch[3][thread]
-        first = b // shares * group
-        last = min(N, first + group)
-        pack(x[first:last], x_planes, layout_x, lead, pitch, span, x_work)
-        string = x_planes.reshape(-1)
-        length = ((last - first) * span + LANES - 1) // LANES * LANES
-        for k in range(b % shares * OUTPUTS, K, shares * OUTPUTS):
-            y_planes[: planes * OUTPUTS, :length] = 0
-            for plane in range(planes):
-                for tap in range(starts[plane], starts[plane + 1]):
-                    for j in range(blocks.shape[2]):
-                        add_products(
-                            y_planes, plane, planes, length, string,
-                            offset[tap], j * TERMS, blocks[tap, k // OUTPUTS, j],
-                        )  # fmt: skip
-            for i in range(min(OUTPUTS, K - k)):
-                unpack(
-                    y_planes[i * planes :], length, y[first:last], k + i, layout_y,
-                    pitch, span, bias[k + i], y_work,
-                )  # fmt: skip
-                if add.size:
-                    add_channel(y[first:last], add[first:last], k + i)
-
-
-@compiled(parallel=True, fastmath=SUMS)
-def correlate_weight(x, dy, dblocks, dbias, taps, layout_x, layout_dy, frame, scratch):
-    """Add the gradients of `correlate`'s blocks and bias, in partial sums.
-
-    Each partial sum is one thread's, as two that added to one would lose updates. Their
-    number and the order within each are fixed, so the bits do not depend on threads.
-    """
-    full_vectors()
-    N, K, partial_sums = x.shape[0], dy.shape[1], dblocks.shape[0]
-    (offset, starts), (group, lead, pitch, span) = taps, frame
-    planes, count = len(starts) - 1, (N + group - 1) // group
-    for part in numba.prange(partial_sums):
-        full_vectors()
-        thread = numba.get_thread_id()
-        x_planes, x_work = scratch[0][thread], scratch[1][thread]
-        dy_planes, dy_work = scratch[2][thread], scratch[3][thread]
-        string, dy_string = x_planes.reshape(-1), dy_planes.reshape(-1)
-        size = dy_planes.shape[1]
-        for b in range(
-            part * count // partial_sums, (part + 1) * count // partial_sums
-        ):
-            first, last = b * group, min(N, (b + 1) * group)
-            if last - first < group:  # clear what an earlier, longer string left behind
-                for rows in (x_planes, dy_planes, x_work, dy_work):
-                    rows[:] = 0
-            pack(x[first:last], x_planes, layout_x, lead, pitch, span, x_work)
-            pack(dy[first:last], dy_planes, layout_dy, lead, pitch, span, dy_work)
-            length = ((last - first) * span + LANES - 1) // LANES * LANES
-            for n in range(first, last):
-                for k in range(K):
-                    dbias[part, k] += total(dy[n, k].reshape(-1))
-            for plane in range(planes):
-                for k in range(0, K, OUTPUTS):
-                    # rows beyond K repeat the last one: `_order` maps no weight to them
-                    r0 = (k * planes + plane) * size + lead
-                    r1 = (min(k + 1, K - 1) * planes + plane) * size + lead
-                    r2 = (min(k + 2, K - 1) * planes + plane) * size + lead
-                    r3 = (min(k + 3, K - 1) * planes + plane) * size + lead
-                    for tap in range(starts[plane], starts[plane + 1]):
-                        for j in range(dblocks.shape[3]):
-                            add_inner_products(
-                                dblocks[part, tap, k // OUTPUTS, j], length, string,
-                                offset[tap], j * TERMS, dy_string, r0, r1, r2, r3,
-                            )  # fmt: skip
+# Indices are unsigned inside the hot loops: an index that may be negative makes Numba
+# handle wrap-around, which stops the compiler from using vector instructions.
 
 
 @compiled
-def add_channel(images, more, k):
-    """Add to channel k of images that of `more`, while it is in the cache."""
+def copy(source, s, target, t, n):
+    """target[t : t + n] = source[s : s + n]."""
     full_vectors()
-    for n in range(len(images)):
-        y, added = images[n, k].reshape(-1), more[n, k].reshape(-1)
-        for p in range(uint64(y.size)):
-            y[p] += added[p]
+    s, t = uint64(s), uint64(t)
+    for i in range(uint64(n)):
+        target[t + i] = source[s + i]
+
+
+@compiled
+def clear(target, t, n):
+    """target[t : t + n] = 0."""
+    full_vectors()
+    t, zero = uint64(t), target.dtype.type(0)
+    for i in range(uint64(n)):
+        target[t + i] = zero
+
+
+@compiled
+def add_row(source, s, target, n):
+    """target[:n] += source[s : s + n]."""
+    full_vectors()
+    s = uint64(s)
+    for i in range(uint64(n)):
+        target[i] += source[s + i]
+
+
+@compiled
+def frame(image, top, count, rows, lead, pitch):
+    """Rows top, top + 1, .. of (H, W, C), with zeros around, `lead` of them before."""
+    H, W, C = image.shape
+    for q in range(count):
+        at, h = q * pitch, top + q
+        if 0 <= h < H:
+            clear(rows, at, lead)
+            copy(image.reshape(-1), h * W * C, rows, at + lead, W * C)
+            clear(rows, at + lead + W * C, pitch - lead - W * C)
+        else:
+            clear(rows, at, pitch)
+
+
+@compiled
+def spread(dy, start, K, rows, at, width, columns):
+    """Write pixels of flat dy, of K numbers, to those of `rows`, of `width`."""
+    if K == width:
+        copy(dy, start, rows, at, columns * K)
+    else:
+        for p in range(columns):
+            for k in range(K):
+                rows[at + p * width + k] = dy[start + p * K + k]
+
+
+@compiled
+def gather(rows, at, width, bias, y, add, start, K, columns):
+    """The way back, to flat y, plus bias, plus `add`, which is like y or of size 0."""
+    full_vectors()
+    if K == width:
+        at, start = uint64(at), uint64(start)
+        for i in range(uint64(columns * K)):
+            y[start + i] = rows[at + i] + bias[i]
+    else:
+        for p in range(columns):
+            for k in range(K):
+                i = p * width + k
+                y[start + p * K + k] = rows[at + i] + bias[i]
+    if add.size:
+        start = uint64(start)
+        for i in range(uint64(columns * K)):
+            y[start + i] += add[start + i]
+
+
+@compiled
+def sum_rows(weights, starts, source, at, target, t, n):
+    """target[t : t + n] = the sum of weights[q] times source[at + starts[q] :], q < 9.
+
+    Nine rows, the most that `plans.Tiles` has, so that one loop over pixels does it.
+    """
+    full_vectors()
+    w0, w1, w2, w3, w4 = weights[0], weights[1], weights[2], weights[3], weights[4]
+    w5, w6, w7, w8 = weights[5], weights[6], weights[7], weights[8]
+    s0, s1, s2 = uint64(at + starts[0]), uint64(at + starts[1]), uint64(at + starts[2])
+    s3, s4, s5 = uint64(at + starts[3]), uint64(at + starts[4]), uint64(at + starts[5])
+    s6, s7, s8 = uint64(at + starts[6]), uint64(at + starts[7]), uint64(at + starts[8])
+    t = uint64(t)
+    for i in range(uint64(n)):
+        near = w0 * source[s0 + i] + w1 * source[s1 + i] + w2 * source[s2 + i]
+        near += w3 * source[s3 + i] + w4 * source[s4 + i]
+        near += w5 * source[s5 + i] + w6 * source[s6 + i]
+        target[t + i] = near + w7 * source[s7 + i] + w8 * source[s8 + i]
+
+
+@compiled
+def tile(pixels, top, high, across, matrix, nine, rows, at, step, lead, pitch):
+    """The sums of rows top, top + 1, .. of `high`, `step` apart, zeros around each.
+
+    A row that is not there is any, times 0. nine: (weights, starts), to write to.
+    """
+    weights, starts = nine
+    for i in range(len(matrix)):
+        for q in range(9):
+            h = top + q
+            starts[q] = min(max(h, 0), high - 1) * across
+            weights[q] = matrix[i, q] if 0 <= h < high else pixels.dtype.type(0)
+        row = at + i * step
+        clear(rows, row, lead)
+        sum_rows(weights, starts, pixels, 0, rows, row + lead, across)
+        clear(rows, row + lead + across, pitch - lead - across)
+
+
+@compiled
+def lay_out(image, start, count, B, strip, nine, rows):
+    """The rows of x of a strip, or its sums of them."""
+    (H, W, C), (group, _, m, _, stride, tall, lead, pitch, _, _) = image.shape, strip
+    if len(B):
+        for u in range(count):
+            tile(
+                image.reshape(-1), (start + u) * m - 1, H, W * C, B, nine,
+                rows, u * pitch, group * pitch, lead * C, pitch,
+            )  # fmt: skip
+    else:
+        frame(image, stride * start - lead, tall, rows, lead * C, pitch)
+
+
+@compiled(parallel=True)
+def correlate(x, weights, bias, add, y, size, phases, strip, matrices, block, scratch):
+    """y = bias + add + the correlation of x with weights. add: like y, or of size 0."""
+    full_vectors()
+    (H, W, K), (_, P, lanes), (B, A) = size, block, matrices
+    group, high, m, up, stride, _, _, pitch, across, of_block = strip
+    C, columns, width = x.shape[3], (W + up - 1) // up, (K + lanes - 1) // lanes * lanes
+    strips = (high + group - 1) // group
+    for item in numba.prange(len(x) * strips):
+        full_vectors()
+        thread = numba.get_thread_id()
+        rows, sums, row = scratch[0][thread], scratch[1][thread], scratch[2][thread]
+        nine = np.empty(9, x.dtype), np.empty(9, np.int64)
+        n, start = item // strips, item % strips * group
+        count = min(group, high - start)
+        lay_out(x[n], start, count, B, strip, nine, rows)
+        clear(sums, 0, sums.size)
+        for down, right, top, left, R, M, w in phases:
+            for k in range(0, K, lanes):
+                for i in range(count):
+                    to = (down + up * i) * across + right * width + k
+                    at = (top + stride * i) * pitch + left * C
+                    for j in range(0, columns, P):
+                        add_products(
+                            block, sums, to + up * j * width, up * width,
+                            rows, at + stride * j * C, stride * C, pitch, 1,
+                            weights, k * of_block + w * lanes, M * lanes, lanes, R, M,
+                        )  # fmt: skip
+        for q in range(9):
+            nine[1][q] = min(q, len(B) - 1) * group * across
+        for i in range(min(count * m, H - start * m)):
+            at = (n * H + start * m + i) * W * K
+            if len(B):
+                sum_rows(A[i % m], nine[1], sums, i // m * across, row, 0, W * width)
+                gather(row, 0, width, bias, y, add, at, K, W)
+            else:
+                gather(sums, i * across, width, bias, y, add, at, K, W)
+
+
+@compiled(parallel=True)
+def correlate_weight(
+    x, dy, dweights, dbias, size, phases, strip, matrices, block, scratch
+):
+    """Add the gradients of `correlate`'s weights and bias, in partial sums.
+
+    Each partial sum is one thread's, as two that added to one would lose updates. Their
+    number and the order within each are fixed, so the bits do not depend on threads.
+    dweights (partial sums, n), M filled up to whole blocks: the gradients beyond mean
+    nothing. dbias (partial sums, across).
+    """
+    full_vectors()
+    (H, W, K), (_, P, lanes), (B, A) = size, block, matrices
+    group, high, m, up, stride, _, _, pitch, across, of_block = strip
+    C, width, parts = x.shape[3], (K + lanes - 1) // lanes * lanes, len(dweights)
+    strips = (high + group - 1) // group
+    items = len(x) * strips
+    for part in numba.prange(parts):
+        full_vectors()
+        thread = numba.get_thread_id()
+        rows, dy_rows, row = scratch[0][thread], scratch[1][thread], scratch[2][thread]
+        nine = np.empty(9, x.dtype), np.empty(9, np.int64)
+        dw = dweights[part]
+        db = dbias[part]
+        for item in range(part * items // parts, (part + 1) * items // parts):
+            n, start = item // strips, item % strips * group
+            count = min(group, high - start)
+            inside = min(count * m, H - start * m)
+            lay_out(x[n], start, count, B, strip, nine, rows)
+            into = row if len(B) else dy_rows
+            for i in range(inside):
+                at = (n * H + start * m + i) * W * K
+                spread(dy, at, K, into, i * across, width, W)
+                add_row(into, i * across, db, W * width)
+            if len(B):
+                for u in range(count):
+                    tile(
+                        row, u * m, inside, across, A, nine,
+                        dy_rows, u * across, group * across, 0, across,
+                    )  # fmt: skip
+            for down, right, top, left, R, M, w in phases:
+                whole = (M + P - 1) // P * P
+                high_dy = count if len(B) else (inside - down + up - 1) // up
+                for k in range(0, K, lanes):
+                    for r in range(R):
+                        for c in range(0, M, P):
+                            add_products(
+                                block, dw, k * of_block + (w + r * whole + c) * lanes,
+                                lanes, rows, (top + r) * pitch + left * C + c, 1,
+                                stride * pitch, stride * C,
+                                dy_rows, down * across + right * width + k,
+                                up * across, up * width,
+                                high_dy, (W - right + up - 1) // up,
+                            )  # fmt: skip

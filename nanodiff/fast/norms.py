@@ -1,7 +1,9 @@
-"""Numba loops of group normalisation and SiLU: one pass over memory each way.
+"""Group normalisation and SiLU: one pass over memory each way, a row at a time.
 
-Formulas: `plain.group_norm` and its backward pass. Shapes: x, y, dy, dx (N, C, H, W);
-scale, shift, their gradients (N, C); mean, rstd (N, groups).
+Formulas: `plain.group_norm` and its backward pass. Shapes: x, y, dy, dx (N, H, W, C)
+inside; scale, shift, their gradients (N, C); mean, rstd (N, groups). Of an image a row
+of W C numbers is worked on at a time, beside a row of what its channels are scaled by:
+so the loops are long, whatever C.
 """
 
 import math
@@ -9,25 +11,28 @@ import math
 import numba
 import numpy as np
 from numba.extending import overload
+from numpy import uint64
 
-from nanodiff.fast.compiled import ORDERED, SUMS, compiled, full_vectors
+from nanodiff.fast.compiled import ORDERED, compiled, full_vectors
+from nanodiff.fast.memory import aligned, channels_last
 
 
 def group_norm(x, scale, shift, groups, tiny, silu):
     """As `plain.group_norm`."""
-    x, y = np.ascontiguousarray(x), np.empty(x.shape, x.dtype)
-    mean, rstd = np.empty((2, len(x), groups), x.dtype)
+    x = channels_last(x)
+    y, (mean, rstd) = aligned(x.shape, x.dtype), np.empty((2, len(x), groups), x.dtype)
     normalise(x, scale, shift, x.dtype.type(tiny), silu, y, mean, rstd)
-    return y, mean, rstd
+    return y.transpose(0, 3, 1, 2), mean, rstd
 
 
 def group_norm_backward(dy, x, scale, shift, mean, rstd, silu, add=None):
     """As `plain.group_norm_backward`."""
-    x, dy = np.ascontiguousarray(x), np.ascontiguousarray(dy)
-    dx, dscale, dshift = np.empty_like(x), np.empty_like(scale), np.empty_like(shift)
-    add = dx[:0] if add is None else np.ascontiguousarray(add)
+    x, dy = channels_last(x), channels_last(dy)
+    dx = aligned(x.shape, x.dtype)
+    dscale, dshift = np.empty_like(scale), np.empty_like(shift)
+    add = dx[:0] if add is None else channels_last(add)
     normalise_backward(dy, x, scale, shift, mean, rstd, silu, add, dx, dscale, dshift)
-    return dx, dscale, dshift
+    return dx.transpose(0, 3, 1, 2), dscale, dshift
 
 
 def sigmoid(u):
@@ -59,58 +64,79 @@ def _compile_sigmoid(u):
     return single if u == numba.float32 else double
 
 
-@compiled(fastmath=SUMS)
-def total(row):
-    """The sum of a row."""
+@compiled
+def of_channels(row, C):
+    """Add up the pixels of a row, in the first."""
     full_vectors()
-    found = row.dtype.type(0)
-    for p in range(row.size):
-        found += row[p]
-    return found
+    for p in range(uint64(C), uint64(row.size), uint64(C)):
+        for c in range(uint64(C)):
+            row[c] += row[p + c]
 
 
-@compiled(fastmath=SUMS)
-def moment(a, m, b, n):
-    """The sum of (a - m) (b - n), of two rows."""
+@compiled
+def of_groups(row, C, sums):
+    """Add up the pixels of a row and the channels of each group."""
+    of_channels(row, C)
+    width = C // sums.size
+    for g in range(sums.size):
+        sums[g] = row[g * width]
+        for c in range(g * width + 1, (g + 1) * width):
+            sums[g] += row[c]
+
+
+@compiled
+def repeat(row, C):
+    """Copy the channels of the first pixel of a row to all others."""
     full_vectors()
-    found = a.dtype.type(0)
-    for p in range(a.size):
-        found += (a[p] - m) * (b[p] - n)
-    return found
+    for i in range(uint64(C), uint64(row.size)):
+        row[i] = row[i - uint64(C)]
+
+
+@compiled
+def scales(n, scale, shift, mean, rstd, a, b, m):
+    """Write for every number of a row: u = a x + b, and the mean m."""
+    C, groups = scale.shape[1], mean.shape[1]
+    for c in range(C):
+        m[c] = mean[n, c * groups // C]
+        a[c] = scale[n, c] * rstd[n, c * groups // C]
+        b[c] = shift[n, c] - m[c] * a[c]
+    repeat(a, C)
+    repeat(b, C)
+    repeat(m, C)
 
 
 @compiled(parallel=True)
 def normalise(x, scale, shift, tiny, silu, y, mean, rstd):
     """Write y, mean and rstd."""
     full_vectors()
-    (N, C), groups, zero = scale.shape, mean.shape[1], x.dtype.type(0)
-    width = C // groups
-    pixels, out = x.reshape(N, C, -1), y.reshape(N, C, -1)
-    count = x.dtype.type(width * pixels.shape[2])
+    (N, H, W, C), groups = x.shape, mean.shape[1]
+    L, count, one = uint64(W * C), x.dtype.type(C // groups * H * W), x.dtype.type(1)
     # without silu max(sigmoid, 1) is 1: a loop for each would compile for longer
-    least = zero if silu else x.dtype.type(1)
-    for i in numba.prange(N * groups):
+    least = x.dtype.type(0) if silu else one
+    for n in numba.prange(N):
         full_vectors()
-        n, g = i // groups, i % groups
-        block = pixels[n, g * width : (g + 1) * width].reshape(-1)
-        m = total(block) / count
-        r = x.dtype.type(1) / np.sqrt(moment(block, m, block, m) / count + tiny)
-        mean[n, g], rstd[n, g] = m, r
-        for c in range(g * width, (g + 1) * width):
-            a = scale[n, c] * r
-            b = shift[n, c] - m * a
-            row, target = pixels[n, c], out[n, c]
-            for p in range(row.size):
-                u = a * row[p] + b
-                target[p] = u * max(sigmoid(u), least)
-
-
-@compiled
-def silu_slope(u, least):
-    """The derivative of u * s, s = sigmoid(u) or 1: s (1 + u (1 - s))."""
-    full_vectors()
-    s = max(sigmoid(u), least)
-    return s + u * (s - s * s)
+        pixels, out = x[n].reshape(-1), y[n].reshape(-1)
+        a, b, m = np.zeros(L, x.dtype), np.zeros(L, x.dtype), np.empty(L, x.dtype)
+        for h in range(uint64(H)):
+            for i in range(L):
+                a[i] += pixels[h * L + i]
+        of_groups(a, C, mean[n])
+        for g in range(groups):
+            mean[n, g] /= count
+        for c in range(C):
+            m[c] = mean[n, c * groups // C]
+        repeat(m, C)
+        for h in range(uint64(H)):
+            for i in range(L):
+                b[i] += (pixels[h * L + i] - m[i]) * (pixels[h * L + i] - m[i])
+        of_groups(b, C, rstd[n])
+        for g in range(groups):
+            rstd[n, g] = one / np.sqrt(rstd[n, g] / count + tiny)
+        scales(n, scale, shift, mean, rstd, a, b, m)
+        for h in range(uint64(H)):
+            for i in range(L):
+                u = a[i] * pixels[h * L + i] + b[i]
+                out[h * L + i] = u * max(sigmoid(u), least)
 
 
 @compiled(parallel=True)
@@ -120,34 +146,44 @@ def normalise_backward(dy, x, scale, shift, mean, rstd, silu, add, dx, dscale, d
     add has dx's shape and is added to it, or size 0 for none.
     """
     full_vectors()
-    (N, C), groups, zero = scale.shape, mean.shape[1], x.dtype.type(0)
-    width = C // groups
-    pixels, out = x.reshape(N, C, -1), dx.reshape(N, C, -1)
-    gradient, added = dy.reshape(N, C, -1), add.reshape(-1)
-    count = x.dtype.type(width * pixels.shape[2])
+    (N, H, W, C), groups = x.shape, mean.shape[1]
+    L, count, zero = uint64(W * C), x.dtype.type(C // groups * H * W), x.dtype.type(0)
     least = zero if silu else x.dtype.type(1)  # as in the forward pass
-    for i in numba.prange(N * groups):
+    for n in numba.prange(N):
         full_vectors()
-        n, g = i // groups, i % groups
-        m, r = mean[n, g], rstd[n, g]
-        mean_d, mean_dx = zero, zero  # of d = dL/dxhat, and of d * xhat
-        for c in range(g * width, (g + 1) * width):
-            a = scale[n, c] * r
-            b = shift[n, c] - m * a
-            row, du, d = pixels[n, c], out[n, c], gradient[n, c]
-            for p in range(row.size):
-                du[p] = d[p] * silu_slope(a * row[p] + b, least)
-            dshift[n, c], dscale[n, c] = total(du), moment(du, zero, row, m) * r
-            mean_d += scale[n, c] * dshift[n, c] / count
-            mean_dx += scale[n, c] * dscale[n, c] / count
-        for c in range(g * width, (g + 1) * width):
-            row, du = pixels[n, c], out[n, c]
-            a = scale[n, c] * r
-            # dx = r (d - mean(d) - xhat mean(d xhat)), and du holds dL/du = d / scale
-            slope, level = r * r * mean_dx, r * mean_d
-            for p in range(row.size):
-                du[p] = a * du[p] - level - (row[p] - m) * slope
-            if added.size:
-                more = added[(n * C + c) * row.size :]
-                for p in range(row.size):
-                    du[p] += more[p]
+        pixels, d, out = x[n].reshape(-1), dy[n].reshape(-1), dx[n].reshape(-1)
+        a, b, m = np.empty(L, x.dtype), np.empty(L, x.dtype), np.empty(L, x.dtype)
+        level, slope = np.zeros(L, x.dtype), np.zeros(L, x.dtype)
+        scales(n, scale, shift, mean, rstd, a, b, m)
+        for h in range(uint64(H)):
+            for i in range(L):  # du = dy times the derivative of u s: s + u (s - s^2)
+                u = a[i] * pixels[h * L + i] + b[i]
+                s = max(sigmoid(u), least)
+                out[h * L + i] = d[h * L + i] * (s + u * (s - s * s))
+            for i in range(L):
+                level[i] += out[h * L + i]
+            for i in range(L):
+                slope[i] += out[h * L + i] * (pixels[h * L + i] - m[i])
+        of_channels(level, C)
+        of_channels(slope, C)
+        for c in range(C):
+            dshift[n, c], dscale[n, c] = level[c], slope[c] * rstd[n, c * groups // C]
+        # dx = r (d - mean(d) - xhat mean(d xhat)), d = scale du and xhat = r (x - m)
+        for c in range(C):
+            r, mean_d, mean_dx = rstd[n, c * groups // C], zero, zero
+            first = c // (C // groups) * (C // groups)
+            for other in range(first, first + C // groups):
+                mean_d += scale[n, other] * dshift[n, other] / count
+                mean_dx += scale[n, other] * dscale[n, other] / count
+            slope[c] = r * r * mean_dx
+            level[c] = r * mean_d - slope[c] * m[c]
+        repeat(level, C)
+        repeat(slope, C)
+        more = add[n].reshape(-1) if add.size else out[:0]
+        for h in range(uint64(H)):
+            for i in range(L):
+                du = out[h * L + i]
+                out[h * L + i] = a[i] * du - slope[i] * pixels[h * L + i] - level[i]
+            if more.size:
+                for i in range(L):
+                    out[h * L + i] += more[h * L + i]
