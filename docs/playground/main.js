@@ -52,7 +52,7 @@ addEventListener("hashchange", () => {
   load();
   save();
   $(form.elements.open.checked ? "pictures" : "plane").scrollIntoView();
-  next?.focus({ preventScroll: true });
+  next?.focus();
   next = null;
 });
 for (const link of document.querySelectorAll("[data-next]")) {
