@@ -632,36 +632,61 @@ def test_a_number_out_of_range_gets_a_sentence(visit):
 
 
 @needs_networks
-@pytest.mark.parametrize(
-    "fault, sentence",
-    [
-        ("no WebAssembly", "This browser has no WebAssembly, which runs the network."),
-        ("404", "dist/mnist.onnx does not load: the server says 404."),
-        ("offline", "dist/ort.wasm does not load: there is no connection"),
-        ("damaged", "does not load: it is damaged"),
-    ],
-)
-def test_a_network_that_does_not_load_gets_a_sentence(visit, fault, sentence):
-    def before(page):
-        if fault == "no WebAssembly":
-            page.add_init_script("delete globalThis.WebAssembly")
-        elif fault == "404":
-            page.route("**/mnist.onnx", lambda route: route.fulfill(status=404))
-        elif fault == "offline":
-            page.route("**/ort.wasm", lambda route: route.abort())
-        else:
-            page.route("**/mnist.onnx", lambda route: route.fulfill(body=b"onnx"))
-
-    page = visit(SECOND, before)
+def test_a_browser_without_webassembly_gets_a_sentence(visit):
+    delete = "delete globalThis.WebAssembly"
+    page = visit(SECOND, lambda page: page.add_init_script(delete))
+    sentence = "This browser has no WebAssembly, which runs the network."
     page.locator("#pictures-message", has_text=sentence).wait_for()
     page.locator("#ddim-told", has_text="spread").wait_for()  # the first half lives
+
+
+@needs_networks
+@pytest.mark.parametrize("fault", ["missing", "offline", "cut short", "another page"])
+@pytest.mark.parametrize("file", ["ort.mjs", "ort.wasm", "mnist.json", "mnist.onnx"])
+def test_a_file_that_does_not_load_gets_a_sentence(visit, file, fault):
+    whole = (PAGE / "dist" / file).read_bytes()
+    kind = "text/javascript" if file.endswith("mjs") else "application/octet-stream"
+    answer = {
+        "missing": lambda route: route.fulfill(status=404),
+        "offline": lambda route: route.abort(),
+        "cut short": lambda route: route.fulfill(
+            body=whole[: len(whole) // 2], content_type=kind
+        ),
+        "another page": lambda route: route.fulfill(
+            body="<!doctype html><p>Hello", content_type="text/html"
+        ),
+    }[fault]
+    page = visit(SECOND, lambda page: page.route(f"**/{file}", answer))
+    sentence = f"dist/{file} does not load: "
+    if not file.endswith("mjs"):
+        sentence += {"missing": "the server says 404.", "offline": "the connection"}.get(
+            fault, "it is missing or damaged ("
+        )
+    page.locator("#pictures-message", has_text=sentence).wait_for()
+    page.locator("#ddim-told", has_text="spread").wait_for()  # the first half lives
+    assert all(line.startswith("Failed to load ") for line in visit.wrong)  # browser's
+    visit.wrong.clear()
     page.unroute_all()
-    if fault in ("404", "offline"):
-        assert visit.wrong.pop().startswith("Failed to load resource")  # the browser's
-    if fault != "no WebAssembly":  # once it is there, it works
-        page.locator("[name=picture_seed]").fill("3")
-        page.locator("#film canvas").first.wait_for()
-        assert message(page, "pictures") == ""
+    if file.endswith("mjs"):  # a browser may keep a module that it could not read
+        page.reload()
+        ready(page)
+    page.locator("[name=picture_seed]").fill("3")  # once it is there, it works
+    page.locator("#film canvas").first.wait_for()
+    assert message(page, "pictures") == ""
+
+
+@needs_networks
+def test_the_servers_content_types_do_not_matter(visit):
+    def as_text(route):
+        body = (PAGE / "dist" / route.request.url.rpartition("/")[2]).read_bytes()
+        route.fulfill(body=body, content_type="text/plain")
+
+    def before(page):
+        for file in ("ort.wasm", "mnist.json", "mnist.onnx"):
+            page.route(f"**/{file}", as_text)
+
+    page = ready(visit(SECOND, before))
+    assert message(page, "pictures") == ""
 
 
 def test_without_javascript_there_is_a_picture(visit):
@@ -686,14 +711,30 @@ def test_the_page_fits_its_window(visit, width, scheme):
     assert (red > 200) == (scheme == "light")
 
 
+@needs_networks
 def test_the_page_is_small_and_loads_no_network_unasked(visit):
     sizes = {}
 
     def before(page):
         page.on("response", lambda r: sizes.update({r.url: len(r.body())}))
 
-    ready(visit("", before))
-    sizes = {url: size for url, size in sizes.items() if not url.startswith("data:")}
-    print(f"{sum(sizes.values()) / 1000:.0f} kB in {len(sizes)} files")
-    assert 20_000 < sum(sizes.values()) < 200_000
-    assert not any("/dist/" in url for url in sizes)
+    page = ready(visit("", before))
+    idle(page)
+    first = {url: size for url, size in sizes.items() if not url.startswith("data:")}
+    print(f"{sum(first.values()) / 1000:.0f} kB in {len(first)} files")
+    assert 20_000 < sum(first.values()) < 200_000
+    assert not any("/dist/" in url for url in first)
+    names = {url.rpartition("/")[2] for url in first}
+    scripts = {path.name for path in PAGE.glob("*.js")} - {"build.js"}
+    preloaded = page.locator("link[rel=modulepreload]").evaluate_all(
+        "all => all.map((link) => link.getAttribute('href'))"
+    )
+    assert scripts == {name for name in names if name.endswith(".js")}
+    assert scripts == {"main.js", *preloaded}
+
+    page.locator("#pictures-open summary").click()
+    page.locator("#film canvas").first.wait_for()
+    loaded = {url.rpartition("/")[2]: n for url, n in sizes.items() if url not in first}
+    loaded = {name: n for name, n in loaded.items() if not name.startswith("data:")}
+    assert loaded.keys() == {"ort.mjs", "ort.wasm", "mnist.json", "mnist.onnx"}
+    assert loaded["mnist.onnx"] < 1.5e6  # float16
