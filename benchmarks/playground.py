@@ -3,9 +3,9 @@
     python -m benchmarks.playground [--visits 5]      from the root, after npm run build
 
 Milliseconds of the page's own clock, in Chromium without a window, each visit with an
-empty cache: from the address to the points, drawn; from a click on "Digits and sprites"
-to the first digit, the 16 MB included; then of the next three digits, each with 20 steps
-and w 0.5. The load is that of the whole machine: run nothing else.
+empty cache: from the address to the points, drawn; from a click on "Digits and
+sprites" to the first digit, the 16 MB included; then of the next three digits, each
+with 20 steps and w 0.5. The load is that of the whole machine: run nothing else.
 """
 
 import argparse
@@ -58,10 +58,11 @@ if __name__ == "__main__":
         points, first, others = zip(
             *(visit(browser, address) for _ in visits), strict=True
         )
-    print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; median, of ... to ...")
+    print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; median, range")
     for name, times in (
         ("points", points), ("first digit, loaded", first),
         ("second digit", [one[0] for one in others]),
         ("fourth digit", [one[2] for one in others]),
     ):  # fmt: skip
-        print(f"{name:20s} {median(times):5.0f} ms, {min(times):.0f} to {max(times):.0f}")
+        ends = f"{min(times):.0f} to {max(times):.0f}"
+        print(f"{name:20s} {median(times):5.0f} ms, {ends}")

@@ -7,27 +7,27 @@ without a browser, without node or without what is built, tests are skipped.
 import functools
 import json
 import os
-import re
 import runpy
 import shutil
 import subprocess
 import sys
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from nanodiff import data, ddim, guide, pretrained
-from nanodiff.trained import judge
-from tests import browser_tools
-
-PAGE = Path(__file__).parent.parent / "docs/playground"
-SHOTS = PAGE / "dist/screenshots"
-needs_networks = pytest.mark.skipif(
-    not (PAGE / "dist/sprites.json").exists(),
-    reason="the networks are not there: in docs/playground, npm ci && npm run build",
+from tests.playground_tools import (
+    PAGE,
+    idle,
+    message,
+    needs_networks,
+    place,
+    ready,
+    settled,
 )
+
+SHOTS = PAGE / "dist/screenshots"
 WIDTHS = (1280, 400)
 MUTANTS = [  # errors in the page's mathematics, each of which node's tests notice
     ("schedule.js", "1e-4, 0.02", "1e-4, 0.021"),
@@ -54,72 +54,6 @@ SECOND = "open=on&picture_steps=2"  # the page's second half, quick
 @pytest.fixture(scope="module")
 def expected():
     return runpy.run_path(str(PAGE / "test/expected.py"))["expected"]()
-
-
-@pytest.fixture(scope="module")
-def address():
-    with browser_tools.served(PAGE) as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with browser_tools.chromium() as found:
-        yield found
-
-
-@pytest.fixture
-def visit(browser, address):
-    """visit(link, **options) opens the page; a word in the console fails the test."""
-    contexts, wrong = [], []
-
-    def visit(link="", before=lambda page: None, **options):
-        contexts.append(browser.new_context(**options))
-        page = contexts[-1].new_page()
-        page.set_default_timeout(30_000)
-        page.on("console", lambda message: wrong.append(message.text))
-        page.on("pageerror", lambda error: wrong.append(str(error)))
-        page.on(
-            "request",
-            lambda r: r.url.startswith((address, "data:")) or wrong.append(r.url),
-        )
-        before(page)
-        page.goto(f"{address}#{link}")
-        return page
-
-    visit.wrong = wrong
-    yield visit
-    for context in contexts:
-        context.close()
-    assert not wrong
-
-
-def ready(page):
-    """Wait until the films are there."""
-    page.locator("#ddim-told", has_text="spread").wait_for()
-    if page.locator("#pictures-open").get_attribute("open") is not None:
-        page.locator("#film canvas").first.wait_for()
-    return page
-
-
-def settled(page):
-    """What the page shows, once it is twice the same and nothing runs."""
-    before = None
-    while True:
-        page.locator("section[aria-busy=true]").first.wait_for(state="detached")
-        seen = page.evaluate(
-            """() => [...document.querySelectorAll("canvas")].map((c) => c.toDataURL())
-            .concat([...document.querySelectorAll("figcaption, [role=status], output")]
-            .map((e) => e.textContent), document.querySelector("#link").value)"""
-        )
-        if seen == before:
-            return seen
-        before = seen
-        page.wait_for_timeout(400)
-
-
-def message(page, half="plane"):
-    return page.locator(f"#{half}-message").inner_text()
 
 
 # --------------------------------------------------------------------- the numbers
@@ -206,10 +140,10 @@ def plain(value):
 @pytest.mark.parametrize("w", [0.0, 1.0, 3.0])
 @pytest.mark.parametrize("name", ["mnist", "sprites"])
 def test_runs_in_the_browser_are_the_librarys(visit, name, w, eta):
-    """Those of the library in float64: its own float32 rounds as much as the page does.
+    """Those of the library in float64: its float32 rounds as much as the page does.
 
-    Each step is compared from the page's own x_t. A whole run multiplies the rounding of
-    its steps, in some runs twofold in each step: so of three runs, the median.
+    Each step is compared from the page's own x_t. A whole run multiplies the rounding
+    of its steps, in some runs twofold in each step: so of three runs, the median.
     """
     found = pretrained(name)
     found.network.cast(np.float64)
@@ -289,182 +223,6 @@ def test_every_control_answers_to_the_keyboard(visit):
     assert message(page) == message(page, "pictures") == ""
 
 
-def idle(page):
-    """Wait until nothing is computed."""
-    page.locator("section[aria-busy=true]").first.wait_for(state="detached")
-
-
-def at(page, selector):
-    """Is the focus there?"""
-    return page.evaluate("s => document.activeElement.matches(s)", selector)
-
-
-def go(page, selector, key="Tab"):
-    """Press the key until the focus is there."""
-    for _ in range(150):
-        page.keyboard.press(key)
-        if at(page, selector):
-            return
-    raise AssertionError(f"{key} does not reach {selector}")
-
-
-def press(page, *keys):
-    for key in keys:
-        page.keyboard.press(key)
-    idle(page)
-
-
-def told(page, window):
-    """(spread, % in place, x of the followed point's x0_hat or nothing)."""
-    text = page.locator(f"#{window}-told").inner_text()
-    spread, share, *x = map(float, re.findall(r"-?\d+\.?\d*(?= %|,)", text))
-    return spread, share, *x
-
-
-def begin_task(page, number, control):
-    """By keys to a task's link, and through it to the control that it is about."""
-    go(page, f"aside li:nth-child({number}) a")
-    page.keyboard.press("Enter")
-    page.locator(f"{control}:focus").wait_for()
-    if number == 5:
-        page.locator("#film canvas").first.wait_for()
-    idle(page)
-    assert message(page) == message(page, "pictures") == ""
-
-
-def test_task_1_few_steps_by_keyboard(visit):
-    page = ready(visit())
-    begin_task(page, 1, "[name=steps]")
-    for steps, shares in ((4, (14, 26)), (6, (66, 77)), (10, (97, 97))):
-        while page.locator("[name=steps]").input_value() != str(steps):
-            press(page, "ArrowRight")
-        assert (told(page, "ddpm")[1], told(page, "ddim")[1]) == shares
-    press(page, *["ArrowLeft"] * 5)
-    go(page, "[name=schedule]", "Shift+Tab")
-    press(page, "ArrowDown")
-    assert page.locator("[name=schedule]").input_value() == "cosine"
-    assert (told(page, "ddpm")[1], told(page, "ddim")[1]) == (97, 96)
-
-
-def test_task_2_no_added_noise_by_keyboard(visit):
-    page = ready(visit())
-    begin_task(page, 2, "[name=variance]")
-    data = told(page, "data")[0]
-    assert told(page, "ddpm")[0] == 0
-    assert abs(told(page, "ddim")[0] - data) < 0.05 and data > 0.75
-    press(page, "ArrowUp", "ArrowUp")
-    assert page.locator("[name=variance]").input_value() == "beta_tilde"
-    assert abs(told(page, "ddpm")[0] - data) < 0.05
-
-
-def pixels(page, canvas, channel):
-    """One of the four channels of a canvas, as text."""
-    return page.evaluate(
-        """([name, channel]) => {
-          const {width, height} = document.getElementById(name)
-          const copy = new OffscreenCanvas(width, height)
-            .getContext("2d", {willReadFrequently: true})
-          copy.drawImage(document.getElementById(name), 0, 0)
-          const {data} = copy.getImageData(0, 0, width, height)
-          return data.filter((_, i) => i % 4 === channel).join()
-        }""",
-        [canvas, channel],
-    )
-
-
-def drawn(page, canvas):
-    """Where something is drawn, whatever its colour."""
-    return pixels(page, canvas, 3)
-
-
-def test_task_3_another_eta_by_keyboard(visit):
-    page = ready(visit())
-    begin_task(page, 3, "[name=eta]")
-    ends = drawn(page, "ddpm")
-    press(page, "Home")
-    assert page.locator("[name=eta]").input_value() == "0"
-    assert drawn(page, "ddim") != ends
-    press(page, "End")
-    assert page.locator("[name=eta]").input_value() == "1"
-    assert drawn(page, "ddpm") == ends == drawn(page, "ddim")
-
-
-def test_task_4_one_point_by_keyboard(visit):
-    page = ready(visit())
-    begin_task(page, 4, "#play")
-    guess = {name: told(page, name)[2] for name in ("ddpm", "ddim")}
-    assert all(abs(x) < 0.5 for x in guess.values())  # the clouds are at -1 and 1
-    page.keyboard.press("Space")
-    page.locator("#play", has_text="Pause").wait_for()
-    page.keyboard.press("Space")
-    page.locator("#play", has_text="Play").wait_for()
-    go(page, "[name=frame]")
-    page.keyboard.press("Home")
-    side = {"ddpm": {}, "ddim": {}}
-    for _ in range(101):
-        t = int(page.locator("#time").inner_text().removeprefix("t = "))
-        for name, seen in side.items():
-            seen[t] = told(page, name)[2]
-        page.keyboard.press("ArrowRight")
-    assert len(side["ddpm"]) == 101 and {1000, 300, 0} < side["ddpm"].keys()
-    assert side["ddpm"][300] > 0.2 and side["ddpm"][0] < -0.9
-    way = list(side["ddim"].values())
-    assert way == sorted(way, reverse=True) and way[-1] < -0.9
-
-
-def digit(page):
-    """The class that the judge reads in x_t."""
-    x = np.float32(pixels(page, "xt", 0).split(","))
-    return judge()(x.reshape(1, 1, 28, 28) / 127.5 - 1).argmax()
-
-
-@needs_networks
-def test_task_5_half_a_3_half_an_8_by_keyboard(visit):
-    page = ready(visit())
-    begin_task(page, 5, "[name=w]")
-    for w, read in ((2, {2: 3, 6: 8}), (-1, {0: 0, 2: 7, 4: 9})):
-        while (now := float(page.locator("[name=w]").input_value())) != w:
-            page.keyboard.press("ArrowRight" if now < w else "ArrowLeft")
-        for seed, expected in read.items():
-            go(page, "[name=picture_seed]")
-            page.keyboard.type(str(seed))
-            idle(page)
-            assert digit(page) == expected
-            go(page, "[name=w]", "Shift+Tab")
-    # w -1 ignores the context: another class changes nothing
-    free = pixels(page, "xt", 0)
-    go(page, "[name=c5]")
-    press(page, "End")
-    assert free == pixels(page, "xt", 0)
-
-
-def test_clouds_are_drawn_by_keyboard(visit):
-    page = ready(visit())
-    go(page, "#shapes [value=two]")
-    press(page, "Space")
-    go(page, "#data", "Shift+Tab")
-    before = told(page, "data")
-    press(page, "a", "ArrowUp", "ArrowUp", "Shift+ArrowRight", "+")
-    clouds = page.locator("[name=mixture]").input_value().split(";")
-    assert clouds == ["-1,0,0.25,1", "1,0,0.25,1", "0.5,0.2,0.19,1"]
-    assert told(page, "data") != before and told(page, "ddim")[1] > 90
-    press(page, "n", "Delete")
-    assert page.locator("[name=mixture]").input_value() == ";".join(clouds[1:])
-    go(page, "#add")
-    press(page, "Enter")
-    go(page, "#x", "Shift+Tab")
-    page.keyboard.type("-2")
-    press(page, "Tab")
-    assert page.locator("[name=mixture]").input_value().endswith(";-2,0,0.15,1")
-    go(page, "#clear", "Shift+Tab")
-    press(page, "Enter")
-    assert message(page).startswith("There are no data")
-    go(page, "#data", "Shift+Tab")
-    press(page, "a")
-    assert page.locator("[name=mixture]").input_value() == "0,0,0.15,1"
-    assert message(page) == "" and told(page, "ddim")[1] > 90
-
-
 def test_all_is_reached_by_the_tab_key(visit):
     page = ready(visit())
     wanted = page.eval_on_selector_all(
@@ -501,14 +259,6 @@ def test_the_pointer_draws_moves_and_follows(visit):
     settled(page)
     page.locator("#ddim").click()
     assert int(page.locator("[name=follow]").input_value()) > 0
-
-
-def place(box, x, y, edge=3.4):
-    """Pixels of a place in the plane on a canvas."""
-    return (
-        box["x"] + box["width"] * (x / edge + 1) / 2,
-        box["y"] + box["height"] * (1 - y / edge) / 2,
-    )
 
 
 def test_a_touch_adds_a_cloud(visit):
@@ -553,35 +303,6 @@ def test_a_link_holds_all_settings(visit):
     assert set(link.split("&")) < set(held.replace("%3B", ";").split("&"))
     again = ready(visit(held))
     assert settled(again)[:-1] == first[:-1]
-
-
-def test_tasks_set_the_controls(visit):
-    page = ready(visit())
-    tasks = page.locator("aside li")
-    assert tasks.count() == 5
-    for i in range(4):  # the fifth opens the second half
-        before = settled(page)
-        tasks.nth(i).locator("a").click()
-        assert settled(page) != before and message(page) == ""
-        tasks.nth(i).locator("summary").click()
-        assert len(tasks.nth(i).locator("details p").inner_text()) > 80
-
-
-def test_what_the_tasks_say_is_so(visit):
-    """The figures of the first three tasks, as the page itself measures them."""
-
-    def told(link):
-        page = ready(visit(link))
-        settled(page)
-        return [page.locator(f"#{name}-told").inner_text() for name in ("ddpm", "ddim")]
-
-    for steps, shares in ((4, (14, 26)), (6, (66, 77)), (10, (97, 97))):
-        for text, share in zip(told(f"steps={steps}"), shares, strict=True):
-            assert f", {share} % in place" in text
-    without, _ = told("mixture=cloud&variance=none&steps=200")
-    assert without.startswith("spread 0.00,")
-    ddpm_s, ddim_s = told("eta=1")
-    assert ddpm_s == ddim_s
 
 
 # ------------------------------------------------------------------- what goes wrong
@@ -658,10 +379,9 @@ def test_a_file_that_does_not_load_gets_a_sentence(visit, file, fault):
     }[fault]
     page = visit(SECOND, lambda page: page.route(f"**/{file}", answer))
     sentence = f"dist/{file} does not load: "
+    told = {"missing": "the server says 404.", "offline": "the connection"}
     if not file.endswith("mjs"):
-        sentence += {"missing": "the server says 404.", "offline": "the connection"}.get(
-            fault, "it is missing or damaged ("
-        )
+        sentence += told.get(fault, "it is missing or damaged (")
     page.locator("#pictures-message", has_text=sentence).wait_for()
     page.locator("#ddim-told", has_text="spread").wait_for()  # the first half lives
     assert all(line.startswith("Failed to load ") for line in visit.wrong)  # browser's
