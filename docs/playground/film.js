@@ -2,7 +2,6 @@
 
 import * as ddim from "./ddim.js";
 import * as ddpm from "./ddpm.js";
-import { limited } from "./prediction.js";
 import { Generator } from "./random.js";
 import { respace } from "./respace.js";
 import { predict_x0 } from "./schedule.js";
@@ -39,8 +38,7 @@ async function frames(run, model, schedule, xT, wish, turn) {
   const guesses = [];
   const watched = async (xt, t) => {
     const eps_hat = await model(xt, t);
-    const guess = predict_x0(schedule, xt, t, eps_hat);
-    guesses.push(limited(schedule, xt, t, guess, eps_hat, wish.clip)[0]);
+    guesses.push(predict_x0(schedule, xt, t, eps_hat));
     return eps_hat;
   };
   const times = ddim.timesteps(schedule.T, wish.steps);
