@@ -308,6 +308,18 @@ def test_a_link_holds_all_settings(visit):
 # ------------------------------------------------------------------- what goes wrong
 
 
+def test_a_link_that_is_followed_forgets_the_settings_before(visit):
+    page = ready(visit("eta=0.35&variance=beta&guess=on&mixture=two&w=2&steps=9"))
+    page.evaluate("location.hash = 'steps=12'")
+    page.wait_for_timeout(600)  # the link is written a little later
+    idle(page)
+    fresh = ready(visit("steps=12"))
+    settings = "() => [...new FormData(document.querySelector('form'))].join()"
+    assert page.evaluate(settings) == fresh.evaluate(settings)
+    told = page.locator("#link").input_value().partition("#")[2]
+    assert "steps=12&eta=0&" in told
+
+
 @pytest.mark.parametrize(
     "link, sentence",
     [
