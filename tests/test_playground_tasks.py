@@ -143,3 +143,29 @@ def test_clouds_are_drawn_by_keyboard(visit):
     press(page, "a")
     assert page.locator("[name=mixture]").input_value() == "0,0,0.15,1"
     assert message(page) == "" and told(page, "ddim")[1] > 90
+
+
+def test_keys_stop_at_the_limits(visit):
+    page = ready(visit("points=50&steps=2&mixture=" + ";".join(["0,0,0.1,1"] * 60)))
+    mixture = page.locator("[name=mixture]")
+    go(page, "#data")
+    press(page, "Control+a")
+    assert message(page) == ""
+    press(page, "a")
+    assert message(page) == "There are 60 clouds, the most."
+    assert mixture.input_value().count(";") == 59
+    press(page, *["-"] * 10, *["Shift+ArrowRight"] * 7)
+    assert mixture.input_value().startswith("3,0,0.02,1;")
+    press(page, *["+"] * 25, *["Shift+ArrowDown"] * 7)
+    assert mixture.input_value().startswith("3,-3,2,1;")
+    assert message(page) == ""
+
+
+def test_the_link_is_copied_by_keyboard(visit):
+    page = ready(visit("steps=7", permissions=["clipboard-read", "clipboard-write"]))
+    go(page, "#copy")
+    page.keyboard.press("Enter")
+    page.locator("#copied", has_text="It is copied.").wait_for()
+    link = page.evaluate("navigator.clipboard.readText()")
+    assert link == page.locator("#link").input_value() == page.url
+    assert "steps=7&" in link
