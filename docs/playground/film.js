@@ -33,6 +33,18 @@ export function of_ddim(model, schedule, [xT, rng], wish, turn) {
   return frames(run, model, schedule, xT, wish, turn);
 }
 
+/** Let the page show and listen. A browser delays timers, by a second in a hidden page. */
+function breath() {
+  return new Promise((go) => {
+    const { port1, port2 } = new MessageChannel();
+    port1.onmessage = () => {
+      port1.close();
+      go();
+    };
+    port2.postMessage(null);
+  });
+}
+
 /** {t, xt, x0_hat} from T to 0. turn: {signal, progress(share)}. */
 async function frames(run, model, schedule, xT, wish, turn) {
   const guesses = [];
@@ -48,7 +60,7 @@ async function frames(run, model, schedule, xT, wish, turn) {
     kept.push(xt);
     turn.progress((kept.length - 1) / wish.steps);
     if (performance.now() - then > BREATH) {
-      await new Promise((go) => setTimeout(go));
+      await breath();
       turn.signal.throwIfAborted();
       then = performance.now();
     }
