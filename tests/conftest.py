@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 
+from tests.playground_tools import address, browser, visit  # noqa: F401 fixtures
+
 COMPILED = [
     "test_export", "test_fast", "test_gradcheck", "test_layers", "test_trained",
     "test_unet",

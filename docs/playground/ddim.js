@@ -20,6 +20,9 @@ export function timesteps(T, steps) {
 
 /** x_s from x_t, for any s in 0..t-1. */
 export function step(schedule, xt, t, s, eps_hat, eta = 0, z = null, clip = null) {
+  if (eta > 0 && z === null) {
+    throw new RangeError(`z is null, expected standard normal noise, as eta is ${eta}`);
+  }
   const guess = predict_x0(schedule, xt, t, eps_hat);
   const [x0_hat, eps] = limited(schedule, xt, t, guess, eps_hat, clip);
   return step_of(schedule, t, s, x0_hat, eps, eta, z);

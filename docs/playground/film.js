@@ -2,7 +2,6 @@
 
 import * as ddim from "./ddim.js";
 import * as ddpm from "./ddpm.js";
-import { limited } from "./prediction.js";
 import { Generator } from "./random.js";
 import { respace } from "./respace.js";
 import { predict_x0 } from "./schedule.js";
@@ -34,13 +33,24 @@ export function of_ddim(model, schedule, [xT, rng], wish, turn) {
   return frames(run, model, schedule, xT, wish, turn);
 }
 
+/** Let the page show and listen. A browser delays timers, by a second in a hidden page. */
+function breath() {
+  return new Promise((go) => {
+    const { port1, port2 } = new MessageChannel();
+    port1.onmessage = () => {
+      port1.close();
+      go();
+    };
+    port2.postMessage(null);
+  });
+}
+
 /** {t, xt, x0_hat} from T to 0. turn: {signal, progress(share)}. */
 async function frames(run, model, schedule, xT, wish, turn) {
   const guesses = [];
   const watched = async (xt, t) => {
     const eps_hat = await model(xt, t);
-    const guess = predict_x0(schedule, xt, t, eps_hat);
-    guesses.push(limited(schedule, xt, t, guess, eps_hat, wish.clip)[0]);
+    guesses.push(predict_x0(schedule, xt, t, eps_hat));
     return eps_hat;
   };
   const times = ddim.timesteps(schedule.T, wish.steps);
@@ -50,7 +60,7 @@ async function frames(run, model, schedule, xT, wish, turn) {
     kept.push(xt);
     turn.progress((kept.length - 1) / wish.steps);
     if (performance.now() - then > BREATH) {
-      await new Promise((go) => setTimeout(go));
+      await breath();
       turn.signal.throwIfAborted();
       then = performance.now();
     }

@@ -2,7 +2,7 @@
 //
 //     slerp(a, b, f) = sin((1 - f) angle) / sin(angle) a + sin(f angle) / sin(angle) b
 //
-// As nanodiff/latent.py; Song, Meng, Ermon 2020, arXiv 2010.02502, Eq. 67.
+// As nanodiff/latent.py; Song, Meng, Ermon 2020, arXiv 2010.02502, section 5.3.
 
 import { sum } from "./schedule.js";
 

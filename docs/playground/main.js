@@ -12,6 +12,7 @@ const halves = {
   pictures: pictures(form, () => changed("pictures")),
 };
 let saving;
+let next = null; // the control to go on at
 
 /** A control of a half of the page has been moved: show what follows. */
 function changed(half, name) {
@@ -49,8 +50,16 @@ form.addEventListener("input", ({ target }) => {
 });
 addEventListener("hashchange", () => {
   load();
-  if (form.elements.open.checked) $("pictures").scrollIntoView();
+  save();
+  $(form.elements.open.checked ? "pictures" : "plane").scrollIntoView();
+  next?.focus();
+  next = null;
 });
+for (const link of document.querySelectorAll("[data-next]")) {
+  link.addEventListener("click", () => {
+    next = document.querySelector(link.dataset.next);
+  });
+}
 addEventListener("resize", () => halves.plane.show());
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", halves.plane.show);
 $("copy").addEventListener("click", async () => {

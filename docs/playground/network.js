@@ -11,14 +11,20 @@ export async function network(name, report) {
     throw new Error("This browser has no WebAssembly, which runs the network.");
   }
   const ort = await runtime(report);
-  const [about, weights] = await Promise.all(
+  const [told, weights] = await Promise.all(
     [`dist/${name}.json`, `dist/${name}.onnx`].map((path) =>
       once(path, () => load(path, report)),
     ),
   );
-  const { alpha_bar, shape, classes } = JSON.parse(new TextDecoder().decode(about));
-  const session = await once(name, () => open(ort, name, weights));
-  const schedule = Schedule.of(alpha_bar);
+  const { schedule, shape, classes } = await whole(`dist/${name}.json`, () => {
+    const { alpha_bar, ...rest } = JSON.parse(new TextDecoder().decode(told));
+    return { schedule: Schedule.of(alpha_bar), ...rest };
+  });
+  const session = await once(name, () =>
+    whole(`dist/${name}.onnx`, () =>
+      ort.InferenceSession.create(weights, { executionProviders: ["wasm"] }),
+    ),
+  );
 
   async function run(xt, t, context, x0_hat) {
     const N = context.length;
@@ -38,23 +44,25 @@ export async function network(name, report) {
   return { schedule, shape, classes, fresh };
 }
 
-async function open(ort, name, weights) {
-  try {
-    return await ort.InferenceSession.create(weights, { executionProviders: ["wasm"] });
-  } catch (error) {
-    files.delete(`dist/${name}.onnx`);
-    throw new Error(`dist/${name}.onnx does not load: it is damaged (${error.message})`);
-  }
-}
-
 function runtime(report) {
   return once("runtime", async () => {
     const wasm = await load("dist/ort.wasm", report);
-    const ort = await import("./dist/ort.mjs");
+    await whole("dist/ort.wasm", () => WebAssembly.compile(wasm));
+    const ort = await whole("dist/ort.mjs", () => import("./dist/ort.mjs"));
     ort.env.wasm.wasmBinary = wasm;
     ort.env.wasm.numThreads = 1; // more need headers that a plain server does not send
     return ort;
   });
+}
+
+/** What use() makes of a file, which is loaded again if it is damaged. */
+async function whole(path, use) {
+  try {
+    return await use();
+  } catch (error) {
+    files.delete(path);
+    throw new Error(`${path} does not load: it is missing or damaged (${error.message})`);
+  }
 }
 
 /** The result of make(), made once; after a failure it is tried again. */
@@ -70,26 +78,26 @@ function once(name, make) {
 /** The bytes of a file. report(share): how much of it is there. */
 async function load(path, report) {
   let response;
+  const parts = [];
+  let length = 0;
   try {
     response = await fetch(path);
+    const total = response.ok && Number(response.headers.get("content-length"));
+    for (const reader = response.body.getReader(); ; ) {
+      const { done, value } = await reader.read();
+      if (done) break;
+      parts.push(value);
+      length += value.length;
+      if (total) report(Math.min(length / total, 1)); // compressed, it may come out longer
+    }
   } catch {
-    throw new Error(`${path} does not load: there is no connection to the server.`);
+    throw new Error(`${path} does not load: the connection to the server failed.`);
   }
   if (!response.ok) {
     throw new Error(
       `${path} does not load: the server says ${response.status}. ` +
         "Was the page built? npm ci && npm run build",
     );
-  }
-  const total = Number(response.headers.get("content-length"));
-  const parts = [];
-  let length = 0;
-  for (const reader = response.body.getReader(); ; ) {
-    const { done, value } = await reader.read();
-    if (done) break;
-    parts.push(value);
-    length += value.length;
-    if (total) report(Math.min(length / total, 1)); // compressed, it may come out longer
   }
   return new Uint8Array(await new Blob(parts).arrayBuffer());
 }

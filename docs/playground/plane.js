@@ -65,8 +65,9 @@ export function plane(form, changed) {
     wish.follow = Math.min(wish.follow, films.ddpm[0].xt.length / 2);
     for (const [name, view] of Object.entries(views)) {
       view.frame(films[name], frame.valueAsNumber, wish);
-      const { xt } = films[name][frame.valueAsNumber];
-      $(`${name}-told`).textContent = told(xt, editor.clouds);
+      const { xt, x0_hat } = films[name][frame.valueAsNumber];
+      const followed = wish.follow > 0 ? `, ${guessed(x0_hat, wish.follow)}` : "";
+      $(`${name}-told`).textContent = told(xt, editor.clouds) + followed;
     }
     const { t } = films.ddpm[frame.valueAsNumber];
     $("time").textContent = `t = ${t}`;
@@ -120,6 +121,11 @@ function read(form) {
 function told(points, clouds) {
   const { spread, near } = measured(points, clouds);
   return `spread ${spread.toFixed(2)}, ${Math.round(100 * near)} % in place`;
+}
+
+function guessed(x0_hat, point) {
+  const [x, y] = x0_hat.slice(2 * point - 2, 2 * point);
+  return `x0_hat of point ${point} at (${x.toFixed(2)}, ${y.toFixed(2)})`;
 }
 
 function notes({ steps }, { T, alpha_bar }) {

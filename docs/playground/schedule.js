@@ -49,8 +49,8 @@ export function linear(T) {
 export function cosine(T) {
   at_least(1, T);
   const offset = 0.008;
-  return limited(
-    times(T).map((t) => Math.cos(((Math.PI / 2) * (t / T + offset)) / (1 + offset)) ** 2),
+  return capped(
+    zero_to(T).map((t) => Math.cos(((Math.PI / 2) * (t / T + offset)) / (1 + offset)) ** 2),
   );
 }
 
@@ -65,13 +65,13 @@ export function quadratic(T) {
 export function sigmoid(T) {
   at_least(1, T);
   const curve = linspace(-3, 3, T + 1).map((u) => 1 / (1 + Math.exp(-u)));
-  return limited(curve.map((value) => curve[T] - value));
+  return capped(curve.map((value) => curve[T] - value));
 }
 
 /** sqrt(alpha_bar) and sqrt(1 - alpha_bar) are as 1 - u to u: flow, arXiv 2209.03003. */
 export function straight(T) {
   at_least(1, T);
-  const u = times(T).map((t) => t / (T + 1));
+  const u = zero_to(T).map((t) => t / (T + 1));
   return Schedule.of(u.map((u) => (1 - u) ** 2 / ((1 - u) ** 2 + u ** 2)));
 }
 
@@ -118,7 +118,7 @@ export function sum(a, x, b, y) {
 }
 
 /** The schedule with this alpha_bar, up to a factor, and beta at most 0.999. */
-function limited(alpha_bar) {
+function capped(alpha_bar) {
   const beta = alpha_bar.slice(1).map((value, i) => 1 - value / alpha_bar[i]);
   return new Schedule(beta.map((value) => Math.min(value, 0.999)));
 }
@@ -130,7 +130,7 @@ function at_least(least, T) {
 }
 
 /** 0..T */
-function times(T) {
+function zero_to(T) {
   return Float64Array.from({ length: T + 1 }, (_, t) => t);
 }
 

@@ -166,7 +166,8 @@ test("what does not fit is named", () => {
   refused(() => new Schedule([]), /T >= 1/);
   refused(() => ddim.timesteps(10, 11), /steps is 11, expected 1..10/);
   refused(() => ddim.step(schedule, x, 5, 5, x), /s is 5, expected 0..4/);
-  refused(() => ddim.step(schedule, x, 5, 0, x, 1.5), /eta is 1.5, expected 0..1/);
+  refused(() => ddim.step(schedule, x, 5, 0, x, 1.5, x), /eta is 1.5, expected 0..1/);
+  refused(() => ddim.step(schedule, x, 5, 0, x, 0.5), /z is null, expected .* eta is 0.5/);
   refused(() => ddpm.step(schedule, x, 0, x, x), /t is 0, expected 1..50/);
   refused(
     () => ddpm.step(schedule, x, 5, x, x, "none"),
