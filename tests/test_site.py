@@ -79,12 +79,6 @@ def address():
         yield found
 
 
-@pytest.fixture(scope="module")
-def browser():
-    with browser_tools.chromium() as found:
-        yield found
-
-
 @pytest.fixture
 def page(browser, address):
     """A page that fails the test if the console has an error, or it asks elsewhere."""

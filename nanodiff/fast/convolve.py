@@ -97,7 +97,8 @@ def _work(plan, sums, filled, of_columns, x_shape, y_shape, dtype):
     matrices = tuple(_nine(m, dtype) for m in plan.matrices(filled > 0))
     threads, scratch = numba.config.NUMBA_NUM_THREADS, []
     for n in (of_x * pitch, of_y * across, group * plan.m * across):
-        scratch.append(aligned((threads, whole(n + sums.P, LINE)), dtype))
+        n = whole(n + sums.P, LINE // dtype.itemsize)  # whole lines for each thread
+        scratch.append(aligned((threads, n), dtype))
         scratch[-1][:] = 0  # a block reads beyond, for sums that are not used
     table = plan.table(C, filled, group)
     return Given(across, (y_shape[1:], table, strip, matrices, sums, tuple(scratch)))
@@ -114,8 +115,8 @@ _KEPT = {}  # by the id of a weight: (a copy of it, plan and block, `_weights`)
 def _kept_weights(weight, plan, sums):
     """`_weights`, made again only when the weight has changed.
 
-    To compare takes a tenth of the time of making them. That pays where one image is
-    sampled, with the same weights at every call.
+    To compare takes less than a tenth of the time of making them. That pays where one
+    image is sampled, with the same weights at every call.
     """
     before, of, blocks = _KEPT.get(id(weight), (weight[:0], None, None))
     if of == (plan, sums) and before.dtype == weight.dtype and (before == weight).all():

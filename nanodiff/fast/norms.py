@@ -1,4 +1,4 @@
-"""Group normalisation and SiLU: one pass over memory each way, a row at a time.
+"""Group normalisation and SiLU, an image at a time, so that it stays in a cache.
 
 Formulas: `plain.group_norm` and its backward pass. Shapes: x, y, dy, dx (N, H, W, C)
 inside; scale, shift, their gradients (N, C); mean, rstd (N, groups). Of an image a row
