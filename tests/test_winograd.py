@@ -38,10 +38,3 @@ def test_rounding_is_as_small_as_the_file_says(points, m, times, rng):
     short = A.T @ np.einsum("ck,ckp->kp", w @ G.T, B.T @ x)
     plain = np.einsum("cj,cjip->ip", w, slices)
     assert np.std(short - exact) < times * np.std(plain - exact)
-
-
-def test_bad_input_is_named():
-    with pytest.raises(ValueError, match=r"points are \(0, 1, 1\), expected 3 diff"):
-        matrices((0, 1, 1), 2, 3)
-    with pytest.raises(ValueError, match=r"points are \(0, 1\), expected 3 different"):
-        matrices((0, 1), 2, 3)

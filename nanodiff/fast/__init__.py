@@ -5,8 +5,9 @@ What happens to a pixel of x in a 3x3 convolution, and in which file:
 down    conv2d         `convolve`   chooses a plan (`plans`): which pixels of x meet
                                     which sums of weights; sorts the weights into blocks
         correlate      `kernels`    for each strip of an image, in threads:
-        lay_out                     1. tiles: 9 sums of 9 rows of x, for 7 rows of y
-        add_products   `products`   2. each sum times its weights, for 14 pixels and 32
+        lay_out                     1. rows of x with zeros around; of these, for 7 rows
+                                    of y, 9 sums of 9 rows: products with a matrix
+        sum_products   `products`   2. each sum times its weights, for 14 pixels and 32
                                     channels of y at once, in registers
 up      sum_rows       `kernels`    3. 7 rows of y are sums of the 9 products,
         gather                      4. and go to their image, with the bias
@@ -32,10 +33,10 @@ convolutions differ in how far the next pixel is:
 The arrays that come and go look as anywhere, (N, C, H, W); only their memory has this
 order, and one that has it not is copied first.
 
-To read the files: `products` to `add_products`, `plans` to `axis`, `kernels` but for
-the tiles, `convolve`, then `plans.tiles` with `winograd`, `norms`. `compiled` has the
-options of Numba, `memory` two functions. One Python thread at a time may be in here:
-`engine` sees to that.
+To read the files: `products` to `sum_products`, `plans` to `axis`, `kernels` where B
+and A are empty, `convolve`, then `plans.tiles` with `winograd`, `norms`. `compiled` has
+the options of Numba, `memory` two functions. One Python thread at a time may be in
+here: `engine` sees to that.
 """
 
 from nanodiff.fast.convolve import conv2d, conv2d_dw, conv2d_dx

@@ -1,6 +1,5 @@
 """How the loops are compiled, and where that is kept."""
 
-import functools
 import hashlib
 import warnings
 from pathlib import Path
@@ -9,12 +8,12 @@ import numba
 from numba.extending import intrinsic
 
 # fastmath without "nnan" and "ninf": a NaN must stay visible to the training loop.
-# Contraction makes multiply-adds. Reassociation lets the sum of a row run in vector
-# lanes, and is allowed for such sums only: elsewhere the code that is loaded from disk,
-# which is optimised once more, would add in another order than the code of the process
-# that compiled it. tests/test_fast.py compares the two.
-ORDERED = {"contract", "nsz"}
-SUMS = ORDERED | {"reassoc"}
+# Contraction makes multiply-adds. Without "reassoc" sums keep their order, also in code
+# that is loaded from disk, which is optimised once more.
+OPTIONS = {"fastmath": {"contract", "nsz"}, "error_model": "numpy"}
+
+# A function that only compiled ones call: without wrappers it compiles in less time.
+compiled = numba.njit(**OPTIONS, no_cpython_wrapper=True, no_cfunc_wrapper=True)
 
 # Numba compiles a function anew when its file has changed. Here any file of the folder
 # counts, since loops of one are compiled into those of another.
@@ -23,11 +22,9 @@ STAMP = hashlib.sha256(
 ).hexdigest()
 
 
-def compiled(function=None, **options):
-    """Decorate a function for Numba, with more of `numba.njit`'s options."""
-    if function is None:
-        return functools.partial(compiled, **options)
-    options = {"fastmath": ORDERED, "error_model": "numpy"} | options
+def in_threads(function):
+    """Decorate a loop over `prange`, called from Python and kept on disk."""
+    options = OPTIONS | {"parallel": True, "no_cfunc_wrapper": True}
     try:
         made = numba.njit(cache=True, **options)(function)
     except RuntimeError:  # Numba may write neither beside this file nor at home
@@ -49,8 +46,8 @@ def compiled(function=None, **options):
 def full_vectors():
     """Let the function that calls this use vectors of 512 bits, where there are any.
 
-    For Intel's processors LLVM prefers 256 bits, as some early ones slowed down. Inside
-    `prange` it is called again, since the body becomes a function of its own.
+    For Intel's processors LLVM prefers 256 bits, as some early ones slowed down. It is
+    called inside `prange`, since the body becomes a function of its own.
     """
 
 

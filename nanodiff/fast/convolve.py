@@ -6,7 +6,6 @@ results, the channels of a pixel lie together: (N, H, W, C).
 """
 
 import weakref
-from collections import namedtuple
 from functools import lru_cache
 
 import numba
@@ -38,18 +37,18 @@ def conv2d_dw(x, dy, w, stride=1, up=False):
     (K, C), plan = w.shape[:2], _plan(w, stride, up, x.shape[2])
     x, dy, parts = channels_last(x), channels_last(dy), min(PARTIAL_SUMS, len(x))
     numbers = plan.taps * C  # of a row of taps
-    sums = block(numbers, K, x.dtype)
-    filled, blocks = whole(numbers, sums.P), whole(K, sums.lanes) // sums.lanes
-    given = _work(plan, sums, filled, 1, x.shape, dy.shape, x.dtype)
-    shape = parts, blocks, len(plan.fold) // plan.taps, filled, sums.lanes
-    dweights, dbias = np.zeros(shape, x.dtype), np.zeros((parts, given.across), x.dtype)
-    kernels.correlate_weight(
-        x, dy.reshape(-1), dweights.reshape(parts, -1), dbias, *given.arguments
+    sums = _, P, lanes = block(numbers, K, x.dtype)
+    filled, blocks = whole(numbers, P), -(-K // lanes)
+    across, given = _work(plan, sums, filled, 1, x.shape, dy.shape, x.dtype)
+    dweights = np.zeros(
+        (parts, blocks, len(plan.fold) // plan.taps, filled, lanes), x.dtype
     )
+    dbias = np.zeros((parts, across), x.dtype)
+    kernels.correlate_weight(x, dy, dweights.reshape(parts, -1), dbias, *given)
     taps = dweights.sum(0)[:, :, :numbers].reshape(blocks, len(plan.fold), -1)
-    dw = (plan.fold.T.astype(x.dtype) @ taps).reshape(blocks, -1, C, sums.lanes)
+    dw = (plan.fold.T.astype(x.dtype) @ taps).reshape(blocks, -1, C, lanes)
     dw = dw.transpose(0, 3, 2, 1).reshape(-1, *w.shape[1:])
-    return dw[:K], dbias.sum(0).reshape(-1, blocks * sums.lanes).sum(0)[:K]
+    return dw[:K], dbias.sum(0).reshape(-1, blocks * lanes).sum(0)[:K]
 
 
 def _plan(w, stride, up, rows):
@@ -64,49 +63,54 @@ def _correlate(x, w, bias, plan, size, add, weights):
     K, x = len(w), channels_last(x)
     y = aligned((len(x), *size, K), x.dtype)
     add = y[:0] if add is None else channels_last(add)
-    sums = block(-(-size[1] // plan.up), K, x.dtype)
-    given = _work(plan, sums, 0, sums.P, x.shape, y.shape, x.dtype)
-    row = np.zeros(given.across, x.dtype)
-    row.reshape(-1, whole(K, sums.lanes))[:, :K] = bias
-    weights, add, flat = weights(w, plan, sums), add.reshape(-1), y.reshape(-1)
-    kernels.correlate(x, weights, row, add, flat, *given.arguments)
+    sums = _, P, lanes = block(-(-size[1] // plan.up), K, x.dtype)
+    across, given = _work(plan, sums, 0, P, x.shape, y.shape, x.dtype)
+    row = np.zeros(across, x.dtype)
+    row.reshape(-1, whole(K, lanes))[:, :K] = bias
+    kernels.correlate(x, weights(w, plan, sums), row, add, y, *given)
     return y.transpose(0, 3, 1, 2)
-
-
-Given = namedtuple("Given", "across arguments")  # numbers of a row of y in scratch
 
 
 @lru_cache(maxsize=512)
 def _work(plan, sums, filled, of_columns, x_shape, y_shape, dtype):
-    """The last arguments of a loop, for x of a shape, and y or dy of one.
+    """(numbers of a row of y in scratch, the last arguments of a loop) for shapes.
 
     filled: weights of a row of taps, where it is filled up for a gradient; else 0.
-    of_columns: pixels of which there are whole blocks. Scratch is for each thread.
-    Every call with the same arguments uses it again, one call at a time.
+    of_columns: pixels of which there are whole blocks. Every call with the same
+    arguments uses the same scratch, one call at a time.
     """
     (N, _, W, C), (_, H_y, W_y, K) = x_shape, y_shape
     columns = whole(-(-W_y // plan.up), of_columns)
-    across, high = columns * plan.up * whole(K, sums.lanes), -(-H_y // plan.m)
-    group = max(1, min(PIXELS // columns, high // min(N, 2)))  # work for two threads
-    pitch = C * (plan.lead + max(W, plan.stride * (columns - 1) + plan.reach))
-    of_x, of_y = plan.rows(group)
+    across, high = columns * plan.up * whole(K, sums[2]), -(-H_y // plan.m)
+    strips = max(-(-high // max(1, PIXELS // columns)), 2 if N == 1 else 1)
+    group = -(-high // strips)  # of one image there are two strips, for two threads
+    tall = plan.extent(group * plan.m // plan.up)
+    slots, images = group, 1
+    if filled and group == high:
+        slots = max(group, -(-tall // plan.stride) * (plan.m == plan.up))
+        images = max(1, min(PIXELS // (columns * slots), N // PARTIAL_SUMS))
+    units = images * slots
+    pitch = C * max(plan.lead + W, plan.extent(columns))
+    pitch = whole(pitch, LINE // dtype.itemsize)  # rows begin with lines
     strip = (
-        group, high, plan.m, plan.up, plan.stride, of_x, plan.lead, pitch, across,
-        len(plan.fold) // plan.taps * filled or len(plan.fold) * C,
+        group, units, slots, high, plan.m, plan.up, plan.stride, tall, plan.lead, pitch,
+        across, len(plan.fold) // plan.taps * filled or len(plan.fold) * C,
     )  # fmt: skip
-    matrices = tuple(_nine(m, dtype) for m in plan.matrices(filled > 0))
-    threads, scratch = numba.config.NUMBA_NUM_THREADS, []
-    for n in (of_x * pitch, of_y * across, group * plan.m * across):
-        n = whole(n + sums.P, LINE // dtype.itemsize)  # whole lines for each thread
-        scratch.append(aligned((threads, n), dtype))
-        scratch[-1][:] = 0  # a block reads beyond, for sums that are not used
-    table = plan.table(C, filled, group)
-    return Given(across, (y_shape[1:], table, strip, matrices, sums, tuple(scratch)))
+    B = _matrix(plan.B.T, pitch, dtype)
+    A = _matrix(plan.A if filled else plan.A.T, across, dtype)
+    of_x = max(units * plan.stride + tall, units * len(B[0])) * pitch
+    of_y = (units * max(plan.m, len(plan.B), len(A[0])) + len(A[0])) * across
+    n = whole(max(of_x, of_y) + sums[1], LINE // dtype.itemsize)
+    scratch = aligned((numba.config.NUMBA_NUM_THREADS, 3, n), dtype)
+    scratch[:] = 0  # a block reads beyond, for sums that are not used
+    return across, (plan.table(C, filled, units), strip, sums, *B, *A, scratch)
 
 
-def _nine(matrix, dtype):
-    """A matrix, filled up to nine columns, as the loops take it."""
-    return np.pad(matrix, ((0, 0), (0, 9 - matrix.shape[1]))).astype(dtype, "C")
+def _matrix(matrix, numbers, dtype):
+    """A matrix and the block for rows of so many numbers, filled up to that block."""
+    rows = block(len(matrix), numbers, dtype)
+    filled = np.pad(matrix, ((0, -len(matrix) % rows[1]), (0, 0)))
+    return filled.astype(dtype, "C"), rows
 
 
 _KEPT = {}  # by the id of a weight: (a copy of it, plan and block, `_weights`)
@@ -115,8 +119,7 @@ _KEPT = {}  # by the id of a weight: (a copy of it, plan and block, `_weights`)
 def _kept_weights(weight, plan, sums):
     """`_weights`, made again only when the weight has changed.
 
-    To compare takes less than a tenth of the time of making them. That pays where one
-    image is sampled, with the same weights at every call.
+    To compare takes less than a tenth of that time: it pays where one image is sampled.
     """
     before, of, blocks = _KEPT.get(id(weight), (weight[:0], None, None))
     if of == (plan, sums) and before.dtype == weight.dtype and (before == weight).all():
@@ -129,7 +132,7 @@ def _kept_weights(weight, plan, sums):
 
 def _weights(weight, plan, sums):
     """The weights of all taps in blocks, (K / lanes, taps, C, lanes), flat."""
-    K, lanes = len(weight), sums.lanes
+    K, lanes = len(weight), sums[2]
     weight = np.ascontiguousarray(weight.transpose(2, 3, 1, 0))  # kernel, kernel, C, K
     if K % lanes:
         weight = np.pad(weight, ((0, 0), (0, 0), (0, 0), (0, -K % lanes)))

@@ -3,245 +3,191 @@
     correlate          y from x                correlate_weight   dw and db
 
 An image is worked on in strips of units: rows, or tiles of rows (`plans`). A strip of x
-goes to scratch, with zeros where the image ends. There the pixels under a row of taps
-are contiguous numbers, and those under the next pixel of y the same ones, a few further
-on: nothing is copied for each. Sums go to the image when all terms are in.
+goes to scratch, with zeros where the image ends. Sums go to the image at the end.
 
-Shapes: x (N, H, W, C); y, dy (N, H', W', K) and what is added to y are flat, size is
-(H', W', K). In scratch a row of x has `pitch` numbers, `lead` pixels of zeros first; a
-row of y has `across`: pixels of `width` channels, whole blocks. bias: such a row.
-phases: rows (down, right, top, left, R, M, w) for each kind of pixel of y, or sum of
-rows: where its sums begin, in rows and pixels, its pixels of x too, how many rows of
-taps, of how many numbers, where its weights begin, (K / lanes, R, M, lanes). strip:
-(units, units of an image, rows of y for each, up: pixels from one of a phase to the
-next, stride: those of x, rows of x, lead, pitch, across). matrices: B and A of tiles,
-or empty. scratch: for each thread.
+Shapes: x (N, H, W, C); y, dy and what is added to y (N, H', W', K). In scratch a row of
+x has `pitch` numbers, `lead` pixels of zeros first; a row of y has `across`: pixels of
+`width` channels, whole blocks. bias: such a row. phases: rows (down, right, top, left,
+R, M, w) for each kind of pixel of y, or sum of rows: where its sums begin, in rows and
+pixels, its pixels of x too, how many rows of taps, of how many numbers, where its
+weights begin, (K / lanes, R, M, lanes). strip: group, its units; units, those that
+scratch has room for; slots, those for one image; high, those of an image; m, rows of y
+of each; up, pixels from one of a phase to the next; stride, those of x; tall, rows of
+x; lead, pitch, across; depth, weights of a lane. B, A: the matrices of tiles, or empty,
+each with its block. scratch (threads, 3, n).
 """
 
 import numba
-import numpy as np
-from numpy import uint64
+from numpy import int64, uint64
 
-from nanodiff.fast.compiled import compiled, full_vectors
-from nanodiff.fast.products import add_products
+from nanodiff.fast.compiled import compiled, full_vectors, in_threads
+from nanodiff.fast.products import sum_products
 
 # Indices are unsigned inside the hot loops: an index that may be negative makes Numba
-# handle wrap-around, which stops the compiler from using vector instructions.
+# handle wrap-around, which stops the compiler from using vector instructions. Constants
+# are int64(0), since Numba compiles a function anew for a plain 0.
 
 
 @compiled
-def copy(source, s, target, t, n):
-    """target[t : t + n] = source[s : s + n]."""
+def frame(image, top, tall, lead, width, rows, to, pitch):
+    """Rows top, top + 1, .. of (H, W, C), zeros around, `width` numbers a pixel."""
     full_vectors()
-    s, t = uint64(s), uint64(t)
-    for i in range(uint64(n)):
-        target[t + i] = source[s + i]
+    (H, W, C), zero, numbers = image.shape, image.dtype.type(0), image.reshape(-1)
+    for q in range(tall):
+        s, t = uint64((top + q) * W * C), uint64(to + q * pitch)
+        for i in range(uint64(pitch)):
+            rows[t + i] = zero
+        t += uint64(lead * width)
+        if 0 <= top + q < H and C == width:
+            for i in range(uint64(W * C)):
+                rows[t + i] = numbers[s + i]
+        elif 0 <= top + q < H:
+            for p in range(W):
+                for c in range(C):
+                    rows[t + uint64(p * width + c)] = numbers[s + uint64(p * C + c)]
 
 
 @compiled
-def clear(target, t, n):
-    """target[t : t + n] = 0."""
+def gather(rows, at, width, bias, add, y, to, W, K):
+    """The way back of a row, to y, plus bias, plus `add`: like y, or of size 0."""
     full_vectors()
-    t, zero = uint64(t), target.dtype.type(0)
-    for i in range(uint64(n)):
-        target[t + i] = zero
-
-
-@compiled
-def add_row(source, s, target, n):
-    """target[:n] += source[s : s + n]."""
-    full_vectors()
-    s = uint64(s)
-    for i in range(uint64(n)):
-        target[i] += source[s + i]
-
-
-@compiled
-def frame(image, top, count, rows, lead, pitch):
-    """Rows top, top + 1, .. of (H, W, C), with zeros around, `lead` of them before."""
-    H, W, C = image.shape
-    for q in range(count):
-        at, h = q * pitch, top + q
-        if 0 <= h < H:
-            clear(rows, at, lead)
-            copy(image.reshape(-1), h * W * C, rows, at + lead, W * C)
-            clear(rows, at + lead + W * C, pitch - lead - W * C)
-        else:
-            clear(rows, at, pitch)
-
-
-@compiled
-def spread(dy, start, K, rows, at, width, columns):
-    """Write pixels of flat dy, of K numbers, to those of `rows`, of `width`."""
+    y, add, s, t = y.reshape(-1), add.reshape(-1), uint64(at), uint64(to)
     if K == width:
-        copy(dy, start, rows, at, columns * K)
+        for i in range(uint64(W * K)):
+            y[t + i] = rows[s + i] + bias[i]
     else:
-        for p in range(columns):
+        for p in range(W):
             for k in range(K):
-                rows[at + p * width + k] = dy[start + p * K + k]
-
-
-@compiled
-def gather(rows, at, width, bias, y, add, start, K, columns):
-    """The way back, to flat y, plus bias, plus `add`, which is like y or of size 0."""
-    full_vectors()
-    if K == width:
-        at, start = uint64(at), uint64(start)
-        for i in range(uint64(columns * K)):
-            y[start + i] = rows[at + i] + bias[i]
-    else:
-        for p in range(columns):
-            for k in range(K):
-                i = p * width + k
-                y[start + p * K + k] = rows[at + i] + bias[i]
+                i = uint64(p * width + k)
+                y[t + uint64(p * K + k)] = rows[s + i] + bias[i]
     if add.size:
-        start = uint64(start)
-        for i in range(uint64(columns * K)):
-            y[start + i] += add[start + i]
+        for i in range(uint64(W * K)):
+            y[t + i] += add[t + i]
 
 
 @compiled
-def sum_rows(weights, starts, source, at, target, t, n):
-    """target[t : t + n] = the sum of weights[q] times source[at + starts[q] :], q < 9.
-
-    Nine rows, the most that `plans.Tiles` has, so that one loop over pixels does it.
-    """
+def sum_blocks(
+    block, add, out, o, oj, op, a, at, aj, ap, ar, am, b, bt, bj, br, bm, J, R, M
+):
+    """`sum_products` for J blocks, oj apart in out, aj in a and bj in b."""
     full_vectors()
-    w0, w1, w2, w3, w4 = weights[0], weights[1], weights[2], weights[3], weights[4]
-    w5, w6, w7, w8 = weights[5], weights[6], weights[7], weights[8]
-    s0, s1, s2 = uint64(at + starts[0]), uint64(at + starts[1]), uint64(at + starts[2])
-    s3, s4, s5 = uint64(at + starts[3]), uint64(at + starts[4]), uint64(at + starts[5])
-    s6, s7, s8 = uint64(at + starts[6]), uint64(at + starts[7]), uint64(at + starts[8])
-    t = uint64(t)
-    for i in range(uint64(n)):
-        near = w0 * source[s0 + i] + w1 * source[s1 + i] + w2 * source[s2 + i]
-        near += w3 * source[s3 + i] + w4 * source[s4 + i]
-        near += w5 * source[s5 + i] + w6 * source[s6 + i]
-        target[t + i] = near + w7 * source[s7 + i] + w8 * source[s8 + i]
+    for j in range(J):
+        sum_products(
+            block, add, out, o + j * oj, op,
+            a, at + j * aj, ap, ar, am, b, bt + j * bj, br, bm, R, M,
+        )  # fmt: skip
 
 
 @compiled
-def tile(pixels, top, high, across, matrix, nine, rows, at, step, lead, pitch):
-    """The sums of rows top, top + 1, .. of `high`, `step` apart, zeros around each.
-
-    A row that is not there is any, times 0. nine: (weights, starts), to write to.
-    """
-    weights, starts = nine
-    for i in range(len(matrix)):
-        for q in range(9):
-            h = top + q
-            starts[q] = min(max(h, 0), high - 1) * across
-            weights[q] = matrix[i, q] if 0 <= h < high else pixels.dtype.type(0)
-        row = at + i * step
-        clear(rows, row, lead)
-        sum_rows(weights, starts, pixels, 0, rows, row + lead, across)
-        clear(rows, row + lead + across, pitch - lead - across)
+def sum_rows(matrix, block, source, s, pitch, n, rows, to, step):
+    """Rows of n numbers, `step` apart, are the matrix times rows of the source."""
+    (_, Q), lanes, zero, one = matrix.shape, block[2], int64(0), int64(1)
+    sum_blocks(
+        block, zero, rows, to, lanes, step, matrix.reshape(-1), zero, zero, Q, zero,
+        one, source, s, lanes, zero, pitch, n // lanes, one, Q,
+    )  # fmt: skip
 
 
 @compiled
-def lay_out(image, start, count, B, strip, nine, rows):
-    """The rows of x of a strip, or its sums of them."""
-    (H, W, C), (group, _, m, _, stride, tall, lead, pitch, _, _) = image.shape, strip
-    if len(B):
-        for u in range(count):
-            tile(
-                image.reshape(-1), (start + u) * m - 1, H, W * C, B, nine,
-                rows, u * pitch, group * pitch, lead * C, pitch,
-            )  # fmt: skip
-    else:
-        frame(image, stride * start - lead, tall, rows, lead * C, pitch)
+def lay_out(
+    image, top, tall, lead, width, pitch, matrix, block, m, step, rows, to, room
+):
+    """`frame`, or the sums of tiles: all first ones, `step` further all second ones."""
+    into, at = (room, 0) if matrix.size else (rows, to)
+    frame(image, top, tall, lead, width, into, at, pitch)
+    if matrix.size:
+        for u in range(tall // m):
+            s, t = u * m * pitch, to + u * pitch
+            sum_rows(matrix, block, room, s, pitch, pitch, rows, t, step)
 
 
-@compiled(parallel=True)
-def correlate(x, weights, bias, add, y, size, phases, strip, matrices, block, scratch):
+@in_threads
+def correlate(
+    x, weights, bias, add, y, phases, strip, block, B, of_B, A, of_A, scratch
+):
     """y = bias + add + the correlation of x with weights. add: like y, or of size 0."""
-    full_vectors()
-    (H, W, K), (_, P, lanes), (B, A) = size, block, matrices
-    group, high, m, up, stride, _, _, pitch, across, of_block = strip
-    C, columns, width = x.shape[3], (W + up - 1) // up, (K + lanes - 1) // lanes * lanes
-    strips = (high + group - 1) // group
+    (_, H, W, K), C, (_, P, lanes) = y.shape, x.shape[3], block
+    group, units, _, high, m, up, stride, tall, lead, pitch, across, depth = strip
+    width, columns = (K + lanes - 1) // lanes * lanes, (W + up - 1) // up
+    strips, blocks = (high + group - 1) // group, (columns + P - 1) // P
     for item in numba.prange(len(x) * strips):
         full_vectors()
-        thread = numba.get_thread_id()
-        rows, sums, row = scratch[0][thread], scratch[1][thread], scratch[2][thread]
-        nine = np.empty(9, x.dtype), np.empty(9, np.int64)
+        thread, zero, one = numba.get_thread_id(), int64(0), int64(1)
+        rows, sums = scratch[thread, 0], scratch[thread, 1]
         n, start = item // strips, item % strips * group
         count = min(group, high - start)
-        lay_out(x[n], start, count, B, strip, nine, rows)
-        clear(sums, 0, sums.size)
+        lay_out(
+            x[n], m // up * stride * start - lead, tall, lead, C, pitch,
+            B, of_B, m, units * pitch, rows, zero, sums,
+        )  # fmt: skip
         for down, right, top, left, R, M, w in phases:
             for k in range(0, K, lanes):
                 for i in range(count):
-                    to = (down + up * i) * across + right * width + k
-                    at = (top + stride * i) * pitch + left * C
-                    for j in range(0, columns, P):
-                        add_products(
-                            block, sums, to + up * j * width, up * width,
-                            rows, at + stride * j * C, stride * C, pitch, 1,
-                            weights, k * of_block + w * lanes, M * lanes, lanes, R, M,
-                        )  # fmt: skip
-        for q in range(9):
-            nine[1][q] = min(q, len(B) - 1) * group * across
+                    sum_blocks(
+                        block, zero, sums, (down + up * i) * across + right * width + k,
+                        up * P * width, up * width, rows,
+                        (top + stride * i) * pitch + left * C,
+                        stride * P * C, stride * C, pitch, one, weights,
+                        k * depth + w * lanes, zero, M * lanes, lanes, blocks, R, M,
+                    )  # fmt: skip
+        if A.size:
+            for u in range(count):
+                s, t = u * across, u * m * across
+                sum_rows(A, of_A, sums, s, units * across, across, rows, t, across)
+            sums = rows
         for i in range(min(count * m, H - start * m)):
-            at = (n * H + start * m + i) * W * K
-            if len(B):
-                sum_rows(A[i % m], nine[1], sums, i // m * across, row, 0, W * width)
-                gather(row, 0, width, bias, y, add, at, K, W)
-            else:
-                gather(sums, i * across, width, bias, y, add, at, K, W)
+            to = (n * H + start * m + i) * W * K
+            gather(sums, i * across, width, bias, add, y, to, W, K)
 
 
-@compiled(parallel=True)
+@in_threads
 def correlate_weight(
-    x, dy, dweights, dbias, size, phases, strip, matrices, block, scratch
+    x, dy, dweights, dbias, phases, strip, block, B, of_B, A, of_A, scratch
 ):
     """Add the gradients of `correlate`'s weights and bias, in partial sums.
 
     Each partial sum is one thread's, as two that added to one would lose updates. Their
     number and the order within each are fixed, so the bits do not depend on threads.
     dweights (partial sums, n), M filled up to whole blocks: the gradients beyond mean
-    nothing. dbias (partial sums, across).
+    nothing. dbias (partial sums, across). Small images are one strip, with slots for
+    each: sums are added up for all before they are written.
     """
-    full_vectors()
-    (H, W, K), (_, P, lanes), (B, A) = size, block, matrices
-    group, high, m, up, stride, _, _, pitch, across, of_block = strip
-    C, width, parts = x.shape[3], (K + lanes - 1) // lanes * lanes, len(dweights)
-    strips = (high + group - 1) // group
-    items = len(x) * strips
+    (N, H, W, K), C, (_, P, lanes) = dy.shape, x.shape[3], block
+    group, units, slots, high, m, up, stride, tall, lead, pitch, across, depth = strip
+    width, parts = (K + lanes - 1) // lanes * lanes, len(dweights)
     for part in numba.prange(parts):
         full_vectors()
-        thread = numba.get_thread_id()
-        rows, dy_rows, row = scratch[0][thread], scratch[1][thread], scratch[2][thread]
-        nine = np.empty(9, x.dtype), np.empty(9, np.int64)
-        dw = dweights[part]
-        db = dbias[part]
-        for item in range(part * items // parts, (part + 1) * items // parts):
-            n, start = item // strips, item % strips * group
-            count = min(group, high - start)
-            inside = min(count * m, H - start * m)
-            lay_out(x[n], start, count, B, strip, nine, rows)
-            into = row if len(B) else dy_rows
-            for i in range(inside):
-                at = (n * H + start * m + i) * W * K
-                spread(dy, at, K, into, i * across, width, W)
-                add_row(into, i * across, db, W * width)
-            if len(B):
-                for u in range(count):
-                    tile(
-                        row, u * m, inside, across, A, nine,
-                        dy_rows, u * across, group * across, 0, across,
+        thread, zero, one = numba.get_thread_id(), int64(0), int64(1)
+        rows, dys, room = scratch[thread, 0], scratch[thread, 1], scratch[thread, 2]
+        dw, db, end = dweights[part], dbias[part], (part + 1) * N // parts
+        for first in range(part * N // parts, end, units // slots):
+            for start in range(0, high, group):
+                used = 0
+                for n in range(first, min(first + units // slots, end)):
+                    lay_out(
+                        x[n], m // up * stride * start - lead, tall, lead, C, pitch,
+                        B, of_B, m, units * pitch, rows, used * stride * pitch, room,
                     )  # fmt: skip
-            for down, right, top, left, R, M, w in phases:
-                whole = (M + P - 1) // P * P
-                high_dy = count if len(B) else (inside - down + up - 1) // up
-                for k in range(0, K, lanes):
-                    for r in range(R):
-                        for c in range(0, M, P):
-                            add_products(
-                                block, dw, k * of_block + (w + r * whole + c) * lanes,
-                                lanes, rows, (top + r) * pitch + left * C + c, 1,
-                                stride * pitch, stride * C,
-                                dy_rows, down * across + right * width + k,
+                    lay_out(
+                        dy[n], start * m, slots * m, zero, width, across,
+                        A, of_A, m, units * across, dys, used * up * across, room,
+                    )  # fmt: skip
+                    laid, at = (room, 0) if A.size else (dys, used * up * across)
+                    for i in range(min(slots * m, H - start * m)):
+                        for j in range(uint64(across)):
+                            db[j] += laid[uint64(at + i * across) + j]
+                    used += slots
+                used -= max(0, slots - (high - start))  # zeros at the end
+                for down, right, top, left, R, M, w in phases:
+                    blocks = (M + P - 1) // P
+                    for k in range(0, K, lanes):
+                        for r in range(R):
+                            sum_blocks(
+                                block, one, dw,
+                                k * depth + (w + r * blocks * P) * lanes,
+                                P * lanes, lanes, rows, (top + r) * pitch + left * C,
+                                P, one, stride * pitch, stride * C, dys,
+                                down * across + right * width + k, zero,
                                 up * across, up * width,
-                                high_dy, (W - right + up - 1) // up,
+                                blocks, used, (W - right + up - 1) // up,
                             )  # fmt: skip

@@ -13,7 +13,7 @@ import numpy as np
 from numba.extending import overload
 from numpy import uint64
 
-from nanodiff.fast.compiled import ORDERED, compiled, full_vectors
+from nanodiff.fast.compiled import OPTIONS, compiled, full_vectors, in_threads
 from nanodiff.fast.memory import aligned, channels_last
 
 
@@ -40,12 +40,10 @@ def sigmoid(u):
     return 1 / (1 + np.exp(-u))
 
 
-@overload(sigmoid, jit_options={"fastmath": ORDERED})
+@overload(sigmoid, jit_options=OPTIONS)
 def _compile_sigmoid(u):
     f = np.float32
     log2_e, ln2_high, ln2_low = f(1.44269504), f(0.693359375), f(-2.12194440e-4)
-    c2, c3, c4, c5 = f(1 / 2), f(1 / 6), f(1 / 24), f(1 / 120)
-    c6, c7 = f(1 / 720), f(1 / 5040)
 
     def single(u):
         # exp(v) = 2^k exp(r) with |r| <= ln(2)/2, where the Taylor series to r^7 is
@@ -53,19 +51,16 @@ def _compile_sigmoid(u):
         v = min(max(-u, f(-87)), f(87))
         k = np.floor(v * log2_e + f(0.5))
         r = (v - k * ln2_high) - k * ln2_low
-        series = c4 + r * (c5 + r * (c6 + r * c7))
-        series = f(1) + r * (f(1) + r * (c2 + r * (c3 + r * series)))
+        series = f(1 / 24) + r * (f(1 / 120) + r * (f(1 / 720) + r * f(1 / 5040)))
+        series = f(1) + r * (f(1) + r * (f(1 / 2) + r * (f(1 / 6) + r * series)))
         power = np.int32((np.int32(k) + np.int32(127)) << np.int32(23)).view(np.float32)
         return f(1) / (f(1) + series * power)
 
-    def double(u):
-        return 1 / (1 + math.exp(-u))
-
-    return single if u == numba.float32 else double
+    return single if u == numba.float32 else lambda u: 1 / (1 + math.exp(-u))
 
 
 @compiled
-def of_channels(row, C):
+def add_pixels(row, C):
     """Add up the pixels of a row, in the first."""
     full_vectors()
     for p in range(uint64(C), uint64(row.size), uint64(C)):
@@ -74,20 +69,17 @@ def of_channels(row, C):
 
 
 @compiled
-def of_groups(row, C, sums):
-    """Add up the pixels of a row and the channels of each group."""
-    of_channels(row, C)
-    width = C // sums.size
-    for g in range(sums.size):
-        sums[g] = row[g * width]
-        for c in range(g * width + 1, (g + 1) * width):
-            sums[g] += row[c]
+def share(row, C, width):
+    """Write to each number the first pixel's sum over its group, of `width` channels.
 
-
-@compiled
-def repeat(row, C):
-    """Copy the channels of the first pixel of a row to all others."""
+    With a width of 1 all pixels become the first.
+    """
     full_vectors()
+    for first in range(0, C, width):
+        for c in range(first + 1, first + width):
+            row[first] += row[c]
+        for c in range(first + 1, first + width):
+            row[c] = row[first]
     for i in range(uint64(C), uint64(row.size)):
         row[i] = row[i - uint64(C)]
 
@@ -96,42 +88,42 @@ def repeat(row, C):
 def scales(n, scale, shift, mean, rstd, a, b, m):
     """Write for every number of a row: u = a x + b, and the mean m."""
     C, groups = scale.shape[1], mean.shape[1]
-    for c in range(C):
-        m[c] = mean[n, c * groups // C]
-        a[c] = scale[n, c] * rstd[n, c * groups // C]
-        b[c] = shift[n, c] - m[c] * a[c]
-    repeat(a, C)
-    repeat(b, C)
-    repeat(m, C)
+    width = C // groups
+    for g in range(groups):
+        for c in range(g * width, (g + 1) * width):
+            m[c] = mean[n, g]
+            a[c] = scale[n, c] * rstd[n, g]
+            b[c] = shift[n, c] - m[c] * a[c]
+    for row in (a, b, m):
+        share(row, C, 1)
 
 
-@compiled(parallel=True)
+@in_threads
 def normalise(x, scale, shift, tiny, silu, y, mean, rstd):
     """Write y, mean and rstd."""
-    full_vectors()
-    (N, H, W, C), groups = x.shape, mean.shape[1]
-    L, count, one = uint64(W * C), x.dtype.type(C // groups * H * W), x.dtype.type(1)
+    (N, H, W, C), width, one = x.shape, x.shape[3] // mean.shape[1], x.dtype.type(1)
+    L, count = uint64(W * C), x.dtype.type(width * H * W)
     # without silu max(sigmoid, 1) is 1: a loop for each would compile for longer
     least = x.dtype.type(0) if silu else one
     for n in numba.prange(N):
         full_vectors()
         pixels, out = x[n].reshape(-1), y[n].reshape(-1)
-        a, b, m = np.zeros(L, x.dtype), np.zeros(L, x.dtype), np.empty(L, x.dtype)
+        a, b, m = np.zeros(L, x.dtype), np.zeros(L, x.dtype), np.zeros(L, x.dtype)
         for h in range(uint64(H)):
             for i in range(L):
-                a[i] += pixels[h * L + i]
-        of_groups(a, C, mean[n])
-        for g in range(groups):
-            mean[n, g] /= count
-        for c in range(C):
-            m[c] = mean[n, c * groups // C]
-        repeat(m, C)
+                m[i] += pixels[h * L + i]
+        add_pixels(m, C)
+        share(m, C, width)
+        for i in range(L):
+            m[i] /= count
         for h in range(uint64(H)):
             for i in range(L):
                 b[i] += (pixels[h * L + i] - m[i]) * (pixels[h * L + i] - m[i])
-        of_groups(b, C, rstd[n])
-        for g in range(groups):
-            rstd[n, g] = one / np.sqrt(rstd[n, g] / count + tiny)
+        add_pixels(b, C)
+        share(b, C, width)
+        for g in range(mean.shape[1]):
+            mean[n, g] = m[g * width]
+            rstd[n, g] = one / np.sqrt(b[g * width] / count + tiny)
         scales(n, scale, shift, mean, rstd, a, b, m)
         for h in range(uint64(H)):
             for i in range(L):
@@ -139,16 +131,15 @@ def normalise(x, scale, shift, tiny, silu, y, mean, rstd):
                 out[h * L + i] = u * max(sigmoid(u), least)
 
 
-@compiled(parallel=True)
+@in_threads
 def normalise_backward(dy, x, scale, shift, mean, rstd, silu, add, dx, dscale, dshift):
     """Write dx, dscale and dshift, recomputing u and its sigmoid from x.
 
     add has dx's shape and is added to it, or size 0 for none.
     """
-    full_vectors()
-    (N, H, W, C), groups = x.shape, mean.shape[1]
-    L, count, zero = uint64(W * C), x.dtype.type(C // groups * H * W), x.dtype.type(0)
-    least = zero if silu else x.dtype.type(1)  # as in the forward pass
+    (N, H, W, C), width = x.shape, x.shape[3] // mean.shape[1]
+    L, count = uint64(W * C), x.dtype.type(width * H * W)
+    least = x.dtype.type(0 if silu else 1)  # as in the forward pass
     for n in numba.prange(N):
         full_vectors()
         pixels, d, out = x[n].reshape(-1), dy[n].reshape(-1), dx[n].reshape(-1)
@@ -164,26 +155,21 @@ def normalise_backward(dy, x, scale, shift, mean, rstd, silu, add, dx, dscale, d
                 level[i] += out[h * L + i]
             for i in range(L):
                 slope[i] += out[h * L + i] * (pixels[h * L + i] - m[i])
-        of_channels(level, C)
-        of_channels(slope, C)
-        for c in range(C):
-            dshift[n, c], dscale[n, c] = level[c], slope[c] * rstd[n, c * groups // C]
+        add_pixels(level, C)
+        add_pixels(slope, C)
         # dx = r (d - mean(d) - xhat mean(d xhat)), d = scale du and xhat = r (x - m)
         for c in range(C):
-            r, mean_d, mean_dx = rstd[n, c * groups // C], zero, zero
-            first = c // (C // groups) * (C // groups)
-            for other in range(first, first + C // groups):
-                mean_d += scale[n, other] * dshift[n, other] / count
-                mean_dx += scale[n, other] * dscale[n, other] / count
-            slope[c] = r * r * mean_dx
-            level[c] = r * mean_d - slope[c] * m[c]
-        repeat(level, C)
-        repeat(slope, C)
+            r = rstd[n, c // width]
+            dshift[n, c], dscale[n, c] = level[c], slope[c] * r
+            level[c] *= a[c] / count
+            slope[c] *= a[c] * r * r / count
+        share(level, C, width)
+        share(slope, C, width)
         more = add[n].reshape(-1) if add.size else out[:0]
         for h in range(uint64(H)):
             for i in range(L):
-                du = out[h * L + i]
-                out[h * L + i] = a[i] * du - slope[i] * pixels[h * L + i] - level[i]
+                du, x_m = out[h * L + i], pixels[h * L + i] - m[i]
+                out[h * L + i] = a[i] * du - level[i] - slope[i] * x_m
             if more.size:
                 for i in range(L):
                     out[h * L + i] += more[h * L + i]

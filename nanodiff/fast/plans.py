@@ -27,6 +27,7 @@ class Axis:
 
     stride: int
     phases: tuple
+    A = B = np.empty((0, 0))  # see `Tiles`
 
     def __post_init__(self):
         ends = [first + len(fold) for first, fold in self.phases]
@@ -44,24 +45,18 @@ class Axis:
         both = product(self.phases, repeat=2)
         return np.concatenate([np.kron(r.fold, c.fold) for r, c in both])
 
-    def table(self, C, numbers, group):
+    def table(self, C, numbers, units):
         """The phases of both axes, as `kernels` has them."""
         rows, w = [], 0
         for (a, r), (b, c) in product(enumerate(self.phases), repeat=2):
-            R, taps = len(r.fold), len(c.fold)
-            rows.append(
-                (a, b, self.lead + r.first, self.lead + c.first, R, taps * C, w)
-            )
-            w += R * (numbers or taps * C)
+            R, M = len(r.fold), len(c.fold) * C
+            rows.append((a, b, self.lead + r.first, self.lead + c.first, R, M, w))
+            w += R * (numbers or M)
         return np.array(rows)
 
-    def rows(self, group):
-        """How many rows of x, and of sums, are a strip of so many units."""
-        return self.lead + self.stride * (group - 1) + self.reach, group * self.up
-
-    def matrices(self, weight):
-        """None: see `Tiles`."""
-        return np.empty((2, 0, 0))
+    def extent(self, n):
+        """How many pixels of x meet n pixels of each phase, or n rows of those."""
+        return self.lead + self.stride * (n - 1) + self.reach
 
     @cached_property
     def dx(self):
@@ -118,30 +113,20 @@ class Tiles:
     columns: np.ndarray
     up = stride = lead = 1
     reach, taps = 2, 3
-
-    @property
-    def m(self):
-        """Rows of y of a tile."""
-        return self.A.shape[1]
+    m = property(lambda self: self.A.shape[1])
 
     @cached_property
     def fold(self):
         """As of an Axis."""
         return np.kron(self.G, self.columns)
 
-    def table(self, C, numbers, group):
+    def table(self, C, numbers, units):
         """As of an Axis: all first sums of a strip, all second ones, .."""
         numbers = numbers or 3 * C
-        return np.array([(i * group, 0, i * group, 0, 1, 3 * C, i * numbers)
+        return np.array([(i * units, 0, i * units, 0, 1, 3 * C, i * numbers)
                          for i in range(len(self.G))])  # fmt: skip
 
-    def rows(self, group):
-        """As of an Axis."""
-        return len(self.G) * group, len(self.G) * group
-
-    def matrices(self, weight):
-        """Of the sums of x, and those of y, or of dy for the weight's gradient."""
-        return self.B.T, self.A if weight else self.A.T
+    extent = Axis.extent
 
     @cached_property
     def dx(self):

@@ -1,15 +1,14 @@
 """The innermost loop of every convolution: a block of sums that stay in registers.
 
-    out[p, k] += sum_r,m a[p, r, m] b[r, m, k]          p < P, k < lanes
+    out[p, k] = sum_r,m a[p, r, m] b[r, m, k]           p < P, k < lanes
 
 A term (r, m) reads the vectors b[r, m, :] once, and for each p one number of a, which
 meets all lanes. For 14 p and two vectors 16 reads make 28 multiply-adds, and nothing is
 written before the last term. No compiler finds this in loops over arrays, so
-`add_products` spells it out for LLVM; with Numba's compiler off it is plain Python.
+`sum_products` spells it out for LLVM; with Numba's compiler off it is plain Python.
 """
 
 import itertools
-from collections import namedtuple
 from functools import lru_cache
 
 import llvmlite.binding as llvm
@@ -32,11 +31,11 @@ def registers():
     }"""
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
-    cpu, features = numba.config.CPU_NAME, numba.config.CPU_FEATURES
+    cpu, features = numba.config.CPU_NAME, numba.config.CPU_FEATURES or ""
     if not cpu:
         cpu, features = llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()
     target = llvm.Target.from_default_triple()
-    machine = target.create_target_machine(cpu=cpu, features=features or "")
+    machine = target.create_target_machine(cpu=cpu, features=features)
     code = machine.emit_assembly(llvm.parse_assembly(code))
     if "zmm" in code:
         return 64, 32
@@ -45,25 +44,23 @@ def registers():
 
 BYTES, REGISTERS = registers()
 # (P, vectors): the sums, the vectors of b and a number of a have to fit the registers.
-SHAPES = [(P, vectors) for P, vectors in itertools.product((7, 8, 14), (1, 2))
+SHAPES = [(P, vectors) for P, vectors in itertools.product((7, 8, 9, 14), (1, 2))
           if P * vectors + vectors + 1 <= REGISTERS]  # fmt: skip
-Block = namedtuple("Block", "shape P lanes")  # shape: its index in SHAPES
 
 
 @lru_cache
 def block(pixels, channels, dtype):
-    """Return the Block that wastes least on so many p and k, and then is the largest.
+    """Return (its index in SHAPES, P, lanes) of the block for so many p and k.
 
-    28, 14 and 7 pixels, and 32, 16 and 8, are whole blocks.
+    It wastes least, and then is the largest.
 
-    >>> block(28, 64, np.dtype("float32")).P
+    >>> block(28, 64, np.dtype("float32"))[1]
     14
     """
-    size = np.dtype(dtype).itemsize
-    blocks = [Block(i, P, n * BYTES // size) for i, (P, n) in enumerate(SHAPES)]
+    lanes = BYTES // np.dtype(dtype).itemsize
     return min(
-        blocks,
-        key=lambda b: (whole(pixels, b.P) * whole(channels, b.lanes), -b.P * b.lanes),
+        ((i, P, n * lanes) for i, (P, n) in enumerate(SHAPES)),
+        key=lambda b: (whole(pixels, b[1]) * whole(channels, b[2]), -b[1] * b[2]),
     )
 
 
@@ -72,36 +69,35 @@ def whole(n, size):
     return -(-n // size) * size
 
 
-def add_products(block, out, o, op, a, at, ap, ar, am, b, bt, br, bm, R, M):
-    """out[p, k] += sum_r,m a[p, r, m] b[r, m, k], r < R, m < M, for a `block` of p, k.
+def sum_products(block, add, out, o, op, a, at, ap, ar, am, b, bt, br, bm, R, M):
+    """out[p, k] = sum_r,m a[p, r, m] b[r, m, k], r < R, m < M, for a `block` of p, k.
 
     In flat arrays: out[o + p op + k], a[at + p ap + r ar + m am], b[bt + r br + m bm +
-    k].
+    k]. add: 1 if out is added to the sum, else 0.
     """
-    for p in range(block.P):
-        sums = out[o + p * op :][: block.lanes]
-        for r in range(R):
-            for m in range(M):
-                k = bt + r * br + m * bm
-                sums += a[at + p * ap + r * ar + m * am] * b[k : k + block.lanes]
+    _, P, lanes = block
+    for p in range(P):
+        sums = out[o + p * op :][:lanes]
+        sums[...] = sums if add else 0
+        for r, m in itertools.product(range(R), range(M)):
+            k = bt + r * br + m * bm
+            sums += a[at + p * ap + r * ar + m * am] * b[k : k + lanes]
 
 
 if not numba.config.DISABLE_JIT:
 
     @intrinsic
-    def add_products(
-        typing_context, block, out, o, op, a, at, ap, ar, am, b, bt, br, bm, R, M
+    def sum_products(
+        typing_context, block, add, out, o, op, a, at, ap, ar, am, b, bt, br, bm, R, M
     ):  # noqa: F811, the same where it is compiled
-        kinds = block, out, o, op, a, at, ap, ar, am, b, bt, br, bm, R, M
+        kinds = block, add, out, o, op, a, at, ap, ar, am, b, bt, br, bm, R, M
 
         def generate(context, builder, signature, values):
-            shape = builder.extract_value(values[0], 0)
-            arrays, numbers = [], []
+            shape, arrays, numbers = builder.extract_value(values[0], 0), [], []
             for kind, value in zip(kinds[1:], values[1:], strict=True):
                 if isinstance(kind, types.Array):
-                    arrays.append(
-                        context.make_array(kind)(context, builder, value).data
-                    )
+                    array = context.make_array(kind)(context, builder, value)
+                    arrays.append(array.data)
                 else:
                     numbers.append(context.cast(builder, value, kind, types.intp))
             end = builder.append_basic_block()
@@ -119,11 +115,13 @@ if not numba.config.DISABLE_JIT:
 
 
 def _spell_out(context, builder, dtype, P, lanes, arrays, numbers):
-    """Generate the code of `add_products` for one shape of block."""
-    (out, a, b), (o, op, at, ap, ar, am, bt, br, bm, R, M) = arrays, numbers
+    """Generate the code of `sum_products` for one shape of block."""
+    (out, a, b), (add, o, op, at, ap, ar, am, bt, br, bm, R, M) = arrays, numbers
     number, size = context.get_data_type(dtype), dtype.bitwidth // 8
     vector, int32 = ir.VectorType(number, lanes), ir.IntType(32)
     undefined, first = ir.Constant(vector, ir.Undefined), ir.Constant(int32, 0)
+    zero = ir.Constant(vector, [0.0] * lanes)
+    add = builder.icmp_signed("!=", add, ir.Constant(add.type, 0))
     everywhere = ir.Constant(ir.VectorType(int32, lanes), [0] * lanes)
 
     def further(start, step, n):  # start + step * n
@@ -136,7 +134,8 @@ def _spell_out(context, builder, dtype, P, lanes, arrays, numbers):
     places = [vector_at(out, further(o, op, p)) for p in ps]
     sums = [cgutils.alloca_once(builder, vector) for _ in ps]  # they become registers
     for place, total in zip(places, sums, strict=True):
-        builder.store(builder.load(place, align=size), total)
+        before = builder.load(place, align=size)
+        builder.store(builder.select(add, before, zero), total)
     with cgutils.for_range(builder, R) as row:
         a_row, b_row = further(at, ar, row.index), further(bt, br, row.index)
         with cgutils.for_range(builder, M) as term:

@@ -29,8 +29,7 @@ def matrices(points, outputs, taps):
     """Return A (n, outputs), G (n, taps), B (n, n), float64; n = outputs + taps - 1.
 
     Rows of G and columns of B are scaled by powers of two, so that those of B have a
-    length of about 1.
-    Raises ValueError unless there are n - 1 points, all different.
+    length of about 1. points: n - 1 numbers, all different.
 
     >>> A, G, B = matrices((0, 1, -1), outputs=2, taps=3)
     >>> w, x = np.array([1.0, 2, 3]), np.array([5.0, 0, 1, 4])
@@ -38,25 +37,14 @@ def matrices(points, outputs, taps):
     [8.0, 14.0]
     """
     n = outputs + taps - 1
-    if len(set(points)) != n - 1 or len(points) != n - 1:
-        raise ValueError(f"points are {points}, expected {n - 1} different numbers")
     A, G, B = np.zeros((n, outputs)), np.zeros((n, taps)), np.zeros((n, n))
     A[-1, -1] = G[-1, -1] = 1
     for i, point in enumerate(points):
-        others = [other for other in points if other != point]
+        others = [Fraction(other) for other in points if other != point]
         weight = 1 / Fraction(np.prod([point - other for other in others]))
         A[i] = [point**j for j in range(outputs)]
         G[i] = [weight * point**j for j in range(taps)]
-        B[: n - 1, i] = _polynomial(others)
-    B[:, -1] = _polynomial(points)
+        B[: n - 1, i] = np.poly1d(others, r=True).coeffs[::-1]
+    B[:, -1] = np.poly1d(points, r=True).coeffs[::-1]
     scale = 2.0 ** np.round(np.log2(np.linalg.norm(B, axis=0)))
     return A, G * scale[:, None], B / scale
-
-
-def _polynomial(roots):
-    """Coefficients of the product of (x - root), the constant first."""
-    product = [Fraction(1)]
-    for root in roots:
-        shifted, scaled = [0, *product], [root * c for c in product] + [0]
-        product = [a - b for a, b in zip(shifted, scaled, strict=True)]
-    return product
