@@ -2,8 +2,6 @@
 
 import sys
 
-from tqdm.auto import tqdm
-
 from nanodiff import check
 
 EVERY = 30  # seconds from line to line
@@ -40,6 +38,8 @@ def progress(loop=None, desc=None, total=None, leave=True, **more):
     if total is not None:
         total = check.integer("total", total, 0, 2**62)
     leave = check.flag("leave", leave)
+    from tqdm.auto import tqdm  # here, since it loads asyncio: 20 ms
+
     notebook = any(c.__module__ == "tqdm.notebook" for c in tqdm.__mro__)
     if not (notebook or sys.stderr.isatty()):
         more |= {

@@ -34,17 +34,17 @@ def frame(image, top, tall, lead, width, rows, to, pitch):
     full_vectors()
     (H, W, C), zero, numbers = image.shape, image.dtype.type(0), image.reshape(-1)
     for q in range(tall):
-        s, t = uint64((top + q) * W * C), uint64(to + q * pitch)
+        h, s, t = top + q, (top + q) * W * C, uint64(to + q * pitch)
         for i in range(uint64(pitch)):
             rows[t + i] = zero
         t += uint64(lead * width)
-        if 0 <= top + q < H and C == width:
+        if 0 <= h < H and C == width:
             for i in range(uint64(W * C)):
-                rows[t + i] = numbers[s + i]
-        elif 0 <= top + q < H:
+                rows[t + i] = numbers[uint64(s) + i]
+        elif 0 <= h < H:
             for p in range(W):
                 for c in range(C):
-                    rows[t + uint64(p * width + c)] = numbers[s + uint64(p * C + c)]
+                    rows[t + uint64(p * width + c)] = numbers[uint64(s + p * C + c)]
 
 
 @compiled
