@@ -1,8 +1,7 @@
 """The convolutions of `plain`, by the loops of `kernels`: the bookkeeping between.
 
 Which phases or tiles, how the weights lie in blocks, how many rows are one strip, and
-which memory is used again. Shapes as in `plain`; inside, and in the memory of the
-results, the channels of a pixel lie together: (N, H, W, C).
+which memory is used again. Shapes as in `plain`; in memory (N, H, W, C).
 """
 
 import weakref

@@ -133,10 +133,7 @@ def normalise(x, scale, shift, tiny, silu, y, mean, rstd):
 
 @in_threads
 def normalise_backward(dy, x, scale, shift, mean, rstd, silu, add, dx, dscale, dshift):
-    """Write dx, dscale and dshift, recomputing u and its sigmoid from x.
-
-    add has dx's shape and is added to it, or size 0 for none.
-    """
+    """Write dx (with `add`: like dx, or of size 0), dscale and dshift."""
     (N, H, W, C), width = x.shape, x.shape[3] // mean.shape[1]
     L, count = uint64(W * C), x.dtype.type(width * H * W)
     least = x.dtype.type(0 if silu else 1)  # as in the forward pass

@@ -25,10 +25,9 @@ def registers():
 
     LLVM is asked how it adds 16 floats on the one that Numba compiles for.
     """
-    code = """define <16 x float> @double(<16 x float> %x) {
-        %y = fadd <16 x float> %x, %x
-        ret <16 x float> %y
-    }"""
+    vector = "<16 x float>"
+    body = f"%y = fadd {vector} %x, %x ret {vector} %y"
+    code = f"define {vector} @double({vector} %x) {{ {body} }}"
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     cpu, features = numba.config.CPU_NAME, numba.config.CPU_FEATURES or ""
@@ -50,9 +49,7 @@ SHAPES = [(P, vectors) for P, vectors in itertools.product((7, 8, 9, 14), (1, 2)
 
 @lru_cache
 def block(pixels, channels, dtype):
-    """Return (its index in SHAPES, P, lanes) of the block for so many p and k.
-
-    It wastes least, and then is the largest.
+    """Return (index in SHAPES, P, lanes) of the largest block that wastes least.
 
     >>> block(28, 64, np.dtype("float32"))[1]
     14
@@ -130,19 +127,26 @@ def _spell_out(context, builder, dtype, P, lanes, arrays, numbers):
     def vector_at(array, index):
         return builder.bitcast(builder.gep(array, [index]), vector.as_pointer())
 
-    ps = [ir.Constant(o.type, p) for p in range(P)]
-    places = [vector_at(out, further(o, op, p)) for p in ps]
-    sums = [cgutils.alloca_once(builder, vector) for _ in ps]  # they become registers
+    def hidden(x):  # as a new value: else LLVM makes each address p wait for the last
+        kind = ir.FunctionType(x.type, [x.type])
+        return builder.asm(kind, "", "=r,0", [x], side_effect=False)
+
+    ps = [ir.Constant(o.type, p) for p in range(14)]
+    places = [vector_at(out, further(o, op, p)) for p in ps[:P]]
+    sums = [cgutils.alloca_once(builder, vector) for _ in places]  # become registers
     for place, total in zip(places, sums, strict=True):
         before = builder.load(place, align=size)
         builder.store(builder.select(add, before, zero), total)
+    steps = [builder.mul(ap, p) for p in ps[:8]]
     with cgutils.for_range(builder, R) as row:
         a_row, b_row = further(at, ar, row.index), further(bt, br, row.index)
         with cgutils.for_range(builder, M) as term:
             a_m, b_m = (further(*of, term.index) for of in ((a_row, am), (b_row, bm)))
             b_m = builder.load(vector_at(b, b_m), align=size)
-            for p, total in zip(ps, sums, strict=True):
-                x = builder.load(builder.gep(a, [further(a_m, ap, p)]))
+            a_m = hidden(builder.gep(a, [a_m]))
+            for p, total in enumerate(sums):
+                a_m = builder.gep(a_m, [steps[7]]) if p == 7 else a_m
+                x = builder.load(builder.gep(a_m, [steps[p % 7]]))
                 x = builder.insert_element(undefined, x, first)
                 x = builder.shuffle_vector(x, undefined, everywhere)
                 x = builder.fmul(x, b_m, flags=("contract",))
