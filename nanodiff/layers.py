@@ -96,6 +96,7 @@ class Layer:
                     if old.dtype != dtype:
                         setattr(layer, kind, old.astype(dtype))
                         old.flags.writeable = False
+                        vars(layer).pop("cache", None)  # is of the other dtype
         return self
 
     def load(self, params):

@@ -272,3 +272,16 @@ def test_bad_input_is_named(rng):
         conv.load({"w": conv.w})
     with pytest.raises(NotImplementedError):
         Layer().forward(0)
+
+
+@pytest.mark.parametrize("make", [
+    lambda rng: (Conv2d(3, 4, rng=rng), (2, 3, 8, 8), (2, 4, 8, 8)),
+    lambda rng: (Linear(3, 4, rng=rng), (2, 3), (2, 4)),
+    lambda rng: (GroupNorm(8, silu=True), (2, 8, 4, 4), (2, 8, 4, 4)),
+])  # fmt: skip
+def test_a_cast_forgets_the_forward_pass_of_the_other_dtype(make, rng):
+    layer, x, dy = make(rng)
+    layer(rng.standard_normal(x, dtype=np.float32))
+    layer.cast(np.float64)
+    with pytest.raises(ValueError, match="expected a forward pass before"):
+        layer.backward(rng.standard_normal(dy))

@@ -14,7 +14,7 @@ from nanodiff.fast import kernels, plans
 from nanodiff.fast.memory import LINE, aligned, channels_last
 from nanodiff.fast.products import block, whole
 
-PIXELS = 56  # of a strip: so few that what is made of them stays in a cache
+PIXELS = 56  # of a strip, units times columns: what is made of them fits a cache
 PARTIAL_SUMS = 8  # of a weight gradient: a constant, so that the bits are, too
 
 
@@ -101,7 +101,7 @@ def _work(plan, sums, filled, of_columns, x_shape, y_shape, dtype):
     of_y = (units * max(plan.m, len(plan.B), len(A[0])) + len(A[0])) * across
     n = whole(max(of_x, of_y) + sums[1], LINE // dtype.itemsize)
     scratch = aligned((numba.config.NUMBA_NUM_THREADS, 3, n), dtype)
-    scratch[:] = 0  # a block reads beyond, for sums that are not used
+    scratch[:] = 0  # rows between two images are never written, and meet dy of 0
     return across, (plan.table(C, filled, units), strip, sums, *B, *A, scratch)
 
 

@@ -177,7 +177,7 @@ def correlate_weight(
                         for j in range(uint64(across)):
                             db[j] += laid[uint64(at + i * across) + j]
                     used += slots
-                used -= max(0, slots - (high - start))  # zeros at the end
+                used -= max(0, slots - (high - start))  # spare: dy is 0
                 for down, right, top, left, R, M, w in phases:
                     blocks = (M + P - 1) // P
                     for k in range(0, K, lanes):

@@ -145,7 +145,7 @@ def _spell_out(context, builder, dtype, P, lanes, arrays, numbers):
             b_m = builder.load(vector_at(b, b_m), align=size)
             a_m = hidden(builder.gep(a, [a_m]))
             for p, total in enumerate(sums):
-                a_m = builder.gep(a_m, [steps[7]]) if p == 7 else a_m
+                a_m = builder.gep(a_m, [steps[7]]) if p == 7 else a_m  # 7 steps fit
                 x = builder.load(builder.gep(a_m, [steps[p % 7]]))
                 x = builder.insert_element(undefined, x, first)
                 x = builder.shuffle_vector(x, undefined, everywhere)
