@@ -92,7 +92,7 @@ def sum_rows(matrix, block, source, s, pitch, n, rows, to, step):
 def lay_out(
     image, top, tall, lead, width, pitch, matrix, block, m, step, rows, to, room
 ):
-    """`frame`, or the sums of tiles: all first ones, `step` further all second ones."""
+    """`frame`, or sums of rows in `room`: all first ones, `step` further all second."""
     into, at = (room, 0) if matrix.size else (rows, to)
     frame(image, top, tall, lead, width, into, at, pitch)
     if matrix.size:

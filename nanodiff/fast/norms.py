@@ -101,14 +101,14 @@ def scales(n, scale, shift, mean, rstd, a, b, m):
 @in_threads
 def normalise(x, scale, shift, tiny, silu, y, mean, rstd):
     """Write y, mean and rstd."""
-    (N, H, W, C), width, one = x.shape, x.shape[3] // mean.shape[1], x.dtype.type(1)
+    (N, H, W, C), width = x.shape, x.shape[3] // mean.shape[1]
     L, count = uint64(W * C), x.dtype.type(width * H * W)
     # without silu max(sigmoid, 1) is 1: a loop for each would compile for longer
-    least = x.dtype.type(0) if silu else one
+    least = x.dtype.type(0 if silu else 1)
     for n in numba.prange(N):
         full_vectors()
         pixels, out = x[n].reshape(-1), y[n].reshape(-1)
-        a, b, m = np.zeros(L, x.dtype), np.zeros(L, x.dtype), np.zeros(L, x.dtype)
+        a, b, m = np.empty(L, x.dtype), np.zeros(L, x.dtype), np.zeros(L, x.dtype)
         for h in range(uint64(H)):
             for i in range(L):
                 m[i] += pixels[h * L + i]
@@ -123,7 +123,7 @@ def normalise(x, scale, shift, tiny, silu, y, mean, rstd):
         share(b, C, width)
         for g in range(mean.shape[1]):
             mean[n, g] = m[g * width]
-            rstd[n, g] = one / np.sqrt(b[g * width] / count + tiny)
+            rstd[n, g] = x.dtype.type(1) / np.sqrt(b[g * width] / count + tiny)
         scales(n, scale, shift, mean, rstd, a, b, m)
         for h in range(uint64(H)):
             for i in range(L):

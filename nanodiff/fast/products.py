@@ -70,7 +70,7 @@ def sum_products(block, add, out, o, op, a, at, ap, ar, am, b, bt, br, bm, R, M)
     """out[p, k] = sum_r,m a[p, r, m] b[r, m, k], r < R, m < M, for a `block` of p, k.
 
     In flat arrays: out[o + p op + k], a[at + p ap + r ar + m am], b[bt + r br + m bm +
-    k]. add: 1 if out is added to the sum, else 0.
+    k]. add: 1 if the sum is added to out, 0 if it takes its place.
     """
     _, P, lanes = block
     for p in range(P):

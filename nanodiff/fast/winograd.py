@@ -17,8 +17,8 @@ from fractions import Fraction
 import numpy as np
 
 # Points of few bits, whose powers are exact, and near 1, so that these are of like
-# size: both keep rounding small. In float32 it is twice that of the definition with 4
-# outputs, 5 times with 7.
+# size: both keep rounding small. In float32 it is twice that of the same sums without
+# tiles with 4 outputs, 5 times with 7.
 POINTS = {
     4: (1, -1, 2, -2, 0),
     7: tuple(sign * Fraction(n, 8) for n in (2, 5, 10, 20) for sign in (1, -1)),
