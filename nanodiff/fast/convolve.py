@@ -14,7 +14,7 @@ from nanodiff.fast import kernels, plans
 from nanodiff.fast.memory import LINE, aligned, channels_last
 from nanodiff.fast.products import block, whole
 
-PIXELS = 56  # of a strip, units times columns: what is made of them fits a cache
+PIXELS = 112  # of a strip, units times columns: what is made of them fits a cache
 PARTIAL_SUMS = 8  # of a weight gradient: a constant, so that the bits are, too
 
 
@@ -91,12 +91,13 @@ def _work(plan, sums, filled, of_columns, x_shape, y_shape, dtype):
     units = images * slots
     pitch = C * max(plan.lead + W, plan.extent(columns))
     pitch = whole(pitch, LINE // dtype.itemsize)  # rows begin with lines
-    strip = (
-        group, units, slots, high, plan.m, plan.up, plan.stride, tall, plan.lead, pitch,
-        across, len(plan.fold) // plan.taps * filled or len(plan.fold) * C,
-    )  # fmt: skip
     B = _matrix(plan.B.T, pitch, dtype)
     A = _matrix(plan.A if filled else plan.A.T, across, dtype)
+    whole_rows = across == W_y * K and H_y % plan.m == 0 and len(A[0]) in (0, plan.m)
+    strip = (
+        group, units, slots, high, plan.m, plan.up, plan.stride, tall, plan.lead, pitch,
+        across, len(plan.fold) // plan.taps * filled or len(plan.fold) * C, whole_rows,
+    )  # fmt: skip
     of_x = max(units * plan.stride + tall, units * len(B[0])) * pitch
     of_y = (units * max(plan.m, len(plan.B), len(A[0])) + len(A[0])) * across
     n = whole(max(of_x, of_y) + sums[1], LINE // dtype.itemsize)

@@ -48,43 +48,42 @@ def frame(image, top, tall, lead, width, rows, to, pitch):
 
 
 @compiled
-def gather(rows, at, width, bias, add, y, to, W, K):
-    """The way back of a row, to y, plus bias, plus `add`: like y, or of size 0."""
+def gather(rows, at, width, add, y, to, W, K):
+    """The way back of a row, to y, plus `add`: like y, or of size 0."""
     full_vectors()
     y, add, s, t = y.reshape(-1), add.reshape(-1), uint64(at), uint64(to)
-    if K == width:
-        for i in range(uint64(W * K)):
-            y[t + i] = rows[s + i] + bias[i]
-    else:
-        for p in range(W):
-            for k in range(K):
-                i = uint64(p * width + k)
-                y[t + uint64(p * K + k)] = rows[s + i] + bias[i]
+    for p in range(W):
+        for k in range(K):
+            y[t + uint64(p * K + k)] = rows[s + uint64(p * width + k)]
     if add.size:
         for i in range(uint64(W * K)):
             y[t + i] += add[t + i]
 
 
 @compiled
-def sum_blocks(
-    block, add, out, o, oj, op, a, at, aj, ap, ar, am, b, bt, bj, br, bm, J, R, M
-):
-    """`sum_products` for J blocks, oj apart in out, aj in a and bj in b."""
+def sum_blocks(block, bias, at_bias, more, out, at_out, a, at_a, b, at_b, J, R, M):
+    """`sum_products` for J blocks. The last of each place: from one block to the next."""
     full_vectors()
+    (s, sj), (o, op, oj), (at, ap, ar, am, aj) = at_bias, at_out, at_a
+    bt, br, bm, bj = at_b
     for j in range(J):
         sum_products(
-            block, add, out, o + j * oj, op,
-            a, at + j * aj, ap, ar, am, b, bt + j * bj, br, bm, R, M,
+            block, bias, s + j * sj, more, out, (o + j * oj, op),
+            a, (at + j * aj, ap, ar, am), b, (bt + j * bj, br, bm), R, M,
         )  # fmt: skip
 
 
 @compiled
-def sum_rows(matrix, block, source, s, pitch, n, rows, to, step):
-    """Rows of n numbers, `step` apart, are the matrix times rows of the source."""
-    (_, Q), lanes, zero, one = matrix.shape, block[2], int64(0), int64(1)
+def sum_rows(matrix, first, Q, block, bias, more, source, s, pitch, n, out, o, step):
+    """Rows of n numbers, `step` apart, are the matrix times Q rows of the source.
+
+    Of the matrix, Q columns from the first one on.
+    """
+    lanes, zero, one = block[2], int64(0), int64(1)
     sum_blocks(
-        block, zero, rows, to, lanes, step, matrix.reshape(-1), zero, zero, Q, zero,
-        one, source, s, lanes, zero, pitch, n // lanes, one, Q,
+        block, bias, (zero, lanes), more, out, (o, step, lanes),
+        matrix.reshape(-1), (first, matrix.shape[1], zero, one, zero),
+        source, (s, zero, pitch, lanes), n // lanes, one, Q,
     )  # fmt: skip
 
 
@@ -92,13 +91,25 @@ def sum_rows(matrix, block, source, s, pitch, n, rows, to, step):
 def lay_out(
     image, top, tall, lead, width, pitch, matrix, block, m, step, rows, to, room
 ):
-    """`frame`, or sums of rows in `room`: all first ones, `step` further all second."""
-    into, at = (room, 0) if matrix.size else (rows, to)
-    frame(image, top, tall, lead, width, into, at, pitch)
+    """`frame`, or sums of rows: all first ones, `step` further all second.
+
+    Rows of whole vectors are summed where they lie, those outside of the image left
+    out. Returns where the rows of the image themselves are: array, start, pitch.
+    """
+    (H, W, C), (_, Q), zero = image.shape, matrix.shape, int64(0)
+    source, s, n, shift = image.reshape(-1), top * W * C, W * C, lead * C
+    if matrix.size == 0 or C != width or n % block[2]:
+        source, s = (room, zero) if matrix.size else (rows, to)
+        frame(image, top, tall, lead, width, source, s, pitch)
+        n, shift = pitch, zero
     if matrix.size:
         for u in range(tall // m):
-            s, t = u * m * pitch, to + u * pitch
-            sum_rows(matrix, block, room, s, pitch, pitch, rows, t, step)
+            out = max(zero, -top - u * m)  # rows above the image
+            sum_rows(
+                matrix, out, min(Q, H - top - u * m) - out, block, room[:0], room[:0],
+                source, s + (u * m + out) * n, n, n, rows, to + u * pitch + shift, step,
+            )  # fmt: skip
+    return source, s, n
 
 
 @in_threads
@@ -106,38 +117,50 @@ def correlate(
     x, weights, bias, add, y, phases, strip, block, B, of_B, A, of_A, scratch
 ):
     """y = bias + add + the correlation of x with weights. add: like y, or of size 0."""
-    (_, H, W, K), C, (_, P, lanes) = y.shape, x.shape[3], block
-    group, units, _, high, m, up, stride, tall, lead, pitch, across, depth = strip
+    (_, H, W, K), (_, _, W_x, C), (_, P, lanes) = y.shape, x.shape, block
+    group, units, _, high, m, up, stride, tall, lead, pitch, across, depth, whole = strip
     width, columns = (K + lanes - 1) // lanes * lanes, (W + up - 1) // up
     strips, blocks = (high + group - 1) // group, (columns + P - 1) // P
     for item in numba.prange(len(x) * strips):
         full_vectors()
         thread, zero, one = numba.get_thread_id(), int64(0), int64(1)
-        rows, sums = scratch[thread, 0], scratch[thread, 1]
+        rows, sums, room = scratch[thread, 0], scratch[thread, 1], scratch[thread, 2]
         n, start = item // strips, item % strips * group
-        count = min(group, high - start)
-        lay_out(
-            x[n], m // up * stride * start - lead, tall, lead, C, pitch,
-            B, of_B, m, units * pitch, rows, zero, sums,
-        )  # fmt: skip
+        count, first = min(group, high - start), m // up * stride * start - lead
+        at = zero
+        if lead or pitch > W_x * C:
+            lay_out(
+                x[n], first, tall, lead, C, pitch,
+                B, of_B, m, units * pitch, rows, zero, room,
+            )  # fmt: skip
+        else:
+            rows, at = x[n].reshape(-1), first * pitch
+        # the last step writes to y where its rows are whole blocks
+        none, to = room[:0], (n * H + start * m) * W * K
+        more, out, o = (add.reshape(-1), y.reshape(-1), to) if whole else (none, room, zero)
+        b1, m1, s1, o1 = (none, none, sums, zero) if A.size else (bias, more, out, o)
         for down, right, top, left, R, M, w in phases:
             for k in range(0, K, lanes):
                 for i in range(count):
                     sum_blocks(
-                        block, zero, sums, (down + up * i) * across + right * width + k,
-                        up * P * width, up * width, rows,
-                        (top + stride * i) * pitch + left * C,
-                        stride * P * C, stride * C, pitch, one, weights,
-                        k * depth + w * lanes, zero, M * lanes, lanes, blocks, R, M,
+                        block, b1, (k, zero), m1, s1, (
+                            o1 + (down + up * i) * across + right * width + k,
+                            up * width, up * P * width,
+                        ), rows, (
+                            at + (top + stride * i) * pitch + left * C,
+                            stride * C, pitch, one, stride * P * C,
+                        ), weights, (k * depth + w * lanes, M * lanes, lanes, zero),
+                        blocks, R, M,
                     )  # fmt: skip
         if A.size:
             for u in range(count):
-                s, t = u * across, u * m * across
-                sum_rows(A, of_A, sums, s, units * across, across, rows, t, across)
-            sums = rows
-        for i in range(min(count * m, H - start * m)):
-            to = (n * H + start * m + i) * W * K
-            gather(sums, i * across, width, bias, add, y, to, W, K)
+                sum_rows(
+                    A, zero, A.shape[1], of_A, bias, more, sums, u * across,
+                    units * across, across, out, o + u * m * across, across,
+                )  # fmt: skip
+        if not whole:
+            for i in range(min(count * m, H - start * m)):
+                gather(room, i * across, width, add, y, to + i * W * K, W, K)
 
 
 @in_threads
@@ -153,7 +176,7 @@ def correlate_weight(
     each: sums are added up for all before they are written.
     """
     (N, H, W, K), C, (_, P, lanes) = dy.shape, x.shape[3], block
-    group, units, slots, high, m, up, stride, tall, lead, pitch, across, depth = strip
+    group, units, slots, high, m, up, stride, tall, lead, pitch, across, depth, _ = strip
     width, parts = (K + lanes - 1) // lanes * lanes, len(dweights)
     for part in numba.prange(parts):
         full_vectors()
@@ -168,14 +191,13 @@ def correlate_weight(
                         x[n], m // up * stride * start - lead, tall, lead, C, pitch,
                         B, of_B, m, units * pitch, rows, used * stride * pitch, room,
                     )  # fmt: skip
-                    lay_out(
+                    laid, at, step = lay_out(
                         dy[n], start * m, slots * m, zero, width, across,
                         A, of_A, m, units * across, dys, used * up * across, room,
                     )  # fmt: skip
-                    laid, at = (room, 0) if A.size else (dys, used * up * across)
                     for i in range(min(slots * m, H - start * m)):
-                        for j in range(uint64(across)):
-                            db[j] += laid[uint64(at + i * across) + j]
+                        for j in range(uint64(step)):
+                            db[j] += laid[uint64(at + i * step) + j]
                     used += slots
                 used -= max(0, slots - (high - start))  # spare: dy is 0
                 for down, right, top, left, R, M, w in phases:
@@ -183,11 +205,14 @@ def correlate_weight(
                     for k in range(0, K, lanes):
                         for r in range(R):
                             sum_blocks(
-                                block, one, dw,
-                                k * depth + (w + r * blocks * P) * lanes,
-                                P * lanes, lanes, rows, (top + r) * pitch + left * C,
-                                P, one, stride * pitch, stride * C, dys,
-                                down * across + right * width + k, zero,
-                                up * across, up * width,
-                                blocks, used, (W - right + up - 1) // up,
+                                block, room[:0], (zero, zero), dw, dw, (
+                                    k * depth + (w + r * blocks * P) * lanes,
+                                    lanes, P * lanes,
+                                ), rows, (
+                                    (top + r) * pitch + left * C,
+                                    one, stride * pitch, stride * C, P,
+                                ), dys, (
+                                    down * across + right * width + k,
+                                    up * across, up * width, zero,
+                                ), blocks, used, (W - right + up - 1) // up,
                             )  # fmt: skip

@@ -66,37 +66,41 @@ def whole(n, size):
     return -(-n // size) * size
 
 
-def sum_products(block, add, out, o, op, a, at, ap, ar, am, b, bt, br, bm, R, M):
-    """out[p, k] = sum_r,m a[p, r, m] b[r, m, k], r < R, m < M, for a `block` of p, k.
+def sum_products(block, bias, s, more, out, at_out, a, at_a, b, at_b, R, M):
+    """out[p, k] = bias[k] + more[p, k] + sum_r,m a[p, r, m] b[r, m, k], of a `block`.
 
-    In flat arrays: out[o + p op + k], a[at + p ap + r ar + m am], b[bt + r br + m bm +
-    k]. add: 1 if the sum is added to out, 0 if it takes its place.
+    In flat arrays: bias[s + k], out[o + p op + k] and more at the same place, a[at +
+    p ap + r ar + m am], b[bt + r br + m bm + k]; r < R, m < M. bias or more may be
+    empty: none.
     """
-    _, P, lanes = block
+    (_, P, lanes), (o, op), (at, ap, ar, am), (bt, br, bm) = block, at_out, at_a, at_b
     for p in range(P):
-        sums = out[o + p * op :][:lanes]
-        sums[...] = sums if add else 0
+        here, sums = slice(o + p * op, o + p * op + lanes), np.zeros(lanes, out.dtype)
+        sums += bias[s : s + lanes] if bias.size else 0
+        sums += more[here] if more.size else 0
         for r, m in itertools.product(range(R), range(M)):
             k = bt + r * br + m * bm
             sums += a[at + p * ap + r * ar + m * am] * b[k : k + lanes]
+        out[here] = sums
 
 
 if not numba.config.DISABLE_JIT:
 
     @intrinsic
     def sum_products(
-        typing_context, block, add, out, o, op, a, at, ap, ar, am, b, bt, br, bm, R, M
+        typing_context, block, bias, s, more, out, at_out, a, at_a, b, at_b, R, M
     ):  # noqa: F811, the same where it is compiled
-        kinds = block, add, out, o, op, a, at, ap, ar, am, b, bt, br, bm, R, M
+        kinds = block, bias, s, more, out, at_out, a, at_a, b, at_b, R, M
 
         def generate(context, builder, signature, values):
             shape, arrays, numbers = builder.extract_value(values[0], 0), [], []
             for kind, value in zip(kinds[1:], values[1:], strict=True):
                 if isinstance(kind, types.Array):
-                    array = context.make_array(kind)(context, builder, value)
-                    arrays.append(array.data)
+                    arrays.append(context.make_array(kind)(context, builder, value))
+                elif isinstance(kind, types.UniTuple):
+                    numbers += cgutils.unpack_tuple(builder, value)
                 else:
-                    numbers.append(context.cast(builder, value, kind, types.intp))
+                    numbers.append(value)
             end = builder.append_basic_block()
             switch = builder.switch(shape, end)
             for i, (P, vectors) in enumerate(SHAPES):
@@ -113,44 +117,51 @@ if not numba.config.DISABLE_JIT:
 
 def _spell_out(context, builder, dtype, P, lanes, arrays, numbers):
     """Generate the code of `sum_products` for one shape of block."""
-    (out, a, b), (add, o, op, at, ap, ar, am, bt, br, bm, R, M) = arrays, numbers
+    bias, more, out, a, b = arrays
+    s, o, op, at, ap, ar, am, bt, br, bm, R, M = numbers
     number, size = context.get_data_type(dtype), dtype.bitwidth // 8
     vector, int32 = ir.VectorType(number, lanes), ir.IntType(32)
     undefined, first = ir.Constant(vector, ir.Undefined), ir.Constant(int32, 0)
-    zero = ir.Constant(vector, [0.0] * lanes)
-    add = builder.icmp_signed("!=", add, ir.Constant(add.type, 0))
     everywhere = ir.Constant(ir.VectorType(int32, lanes), [0] * lanes)
 
     def further(start, step, n):  # start + step * n
         return builder.add(start, builder.mul(step, n))
 
     def vector_at(array, index):
-        return builder.bitcast(builder.gep(array, [index]), vector.as_pointer())
+        return builder.bitcast(builder.gep(array.data, [index]), vector.as_pointer())
 
     def hidden(x):  # as a new value: else LLVM makes each address p wait for the last
         kind = ir.FunctionType(x.type, [x.type])
         return builder.asm(kind, "", "=r,0", [x], side_effect=False)
 
+    def add_to(total, x):
+        x = builder.fadd(builder.load(total), x, flags=("contract",))
+        builder.store(x, total)
+
     ps = [ir.Constant(o.type, p) for p in range(14)]
-    places = [vector_at(out, further(o, op, p)) for p in ps[:P]]
+    places = [further(o, op, p) for p in ps[:P]]
     sums = [cgutils.alloca_once(builder, vector) for _ in places]  # become registers
-    for place, total in zip(places, sums, strict=True):
-        before = builder.load(place, align=size)
-        builder.store(builder.select(add, before, zero), total)
+    for total in sums:
+        builder.store(ir.Constant(vector, [0.0] * lanes), total)
+    with builder.if_then(cgutils.is_not_null(builder, bias.nitems)):
+        x = builder.load(vector_at(bias, s), align=size)
+        for total in sums:
+            builder.store(x, total)
+    with builder.if_then(cgutils.is_not_null(builder, more.nitems)):
+        for place, total in zip(places, sums, strict=True):
+            add_to(total, builder.load(vector_at(more, place), align=size))
     steps = [builder.mul(ap, p) for p in ps[:8]]
     with cgutils.for_range(builder, R) as row:
         a_row, b_row = further(at, ar, row.index), further(bt, br, row.index)
         with cgutils.for_range(builder, M) as term:
             a_m, b_m = (further(*of, term.index) for of in ((a_row, am), (b_row, bm)))
             b_m = builder.load(vector_at(b, b_m), align=size)
-            a_m = hidden(builder.gep(a, [a_m]))
+            a_m = hidden(builder.gep(a.data, [a_m]))
             for p, total in enumerate(sums):
                 a_m = builder.gep(a_m, [steps[7]]) if p == 7 else a_m  # 7 steps fit
                 x = builder.load(builder.gep(a_m, [steps[p % 7]]))
                 x = builder.insert_element(undefined, x, first)
                 x = builder.shuffle_vector(x, undefined, everywhere)
-                x = builder.fmul(x, b_m, flags=("contract",))
-                x = builder.fadd(builder.load(total), x, flags=("contract",))
-                builder.store(x, total)
+                add_to(total, builder.fmul(x, b_m, flags=("contract",)))
     for place, total in zip(places, sums, strict=True):
-        builder.store(builder.load(total), place, align=size)
+        builder.store(builder.load(total), vector_at(out, place), align=size)
