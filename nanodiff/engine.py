@@ -16,7 +16,8 @@ from threadpoolctl import ThreadpoolController
 
 from nanodiff import check
 
-SPINS = "2000"  # turns of a loop for which a thread waits before it sleeps
+SPINS = "3000"  # turns of a loop for which a thread waits before it sleeps
+LITTLE = 2**15  # numbers of an activation: of 28x28 pixels with 32 channels, one image
 NAMES = "conv2d", "conv2d_dx", "conv2d_dw", "group_norm", "group_norm_backward"
 
 
@@ -100,6 +101,24 @@ else:
 
     turn = Turn(start_threads, survives_fork=False)
     functions = SimpleNamespace(**{name: turn(getattr(fast, name)) for name in NAMES})
+
+
+@contextlib.contextmanager
+def threads_for(numbers):
+    """Within it the loops use one thread if activations have fewer than LITTLE numbers.
+
+    For one image two threads gain little, as they wait for each other after every loop;
+    and beside another process that uses a core they take several times as long.
+    """
+    if PLAIN or numbers >= LITTLE:
+        yield
+        return
+    before = numba.get_num_threads()
+    numba.set_num_threads(1)
+    try:
+        yield
+    finally:
+        numba.set_num_threads(before)
 
 
 def set_threads(n):

@@ -22,7 +22,7 @@ import numpy as np
 
 from nanodiff import check
 from nanodiff.attention import Attention
-from nanodiff.engine import turn
+from nanodiff.engine import threads_for, turn
 from nanodiff.layers import Conv2d, Downsample, GroupNorm, Layer, Linear, SiLU, Upsample
 
 
@@ -231,7 +231,10 @@ class UNet(Layer):
         without self_condition.
         """
         t, context = self._checked(xt, t, context, x0_hat)
-        emb = self.embed(t, context)
+        with threads_for(xt[:, 0].size * len(self.conv_in.w)):
+            return self._through(xt, self.embed(t, context), x0_hat)
+
+    def _through(self, xt, emb, x0_hat):
         h, skips = self.conv_in(xt), []
         self.shown = x0_hat is not None
         if x0_hat is not None:

@@ -81,13 +81,14 @@ def _work(plan, sums, filled, of_columns, x_shape, y_shape, dtype):
     (N, _, W, C), (_, H_y, W_y, K) = x_shape, y_shape
     columns = whole(-(-W_y // plan.up), of_columns)
     across, high = columns * plan.up * whole(K, sums[2]), -(-H_y // plan.m)
-    strips = max(-(-high // max(1, PIXELS // columns)), 2 if N == 1 else 1)
-    group = -(-high // strips)  # of one image there are two strips, for two threads
+    # of weights' gradients dy is in a cache, too
+    strips = -(-high // max(1, PIXELS // (2 if filled else 1) // columns))
+    group = -(-high // strips)
     tall = plan.extent(group * plan.m // plan.up)
     slots, images = group, 1
     if filled and group == high:
         slots = max(group, -(-tall // plan.stride) * (plan.m == plan.up))
-        images = max(1, min(PIXELS // (columns * slots), N // PARTIAL_SUMS))
+        images = max(1, min(PIXELS // 2 // (columns * slots), N // PARTIAL_SUMS))
     units = images * slots
     pitch = C * max(plan.lead + W, plan.extent(columns))
     pitch = whole(pitch, LINE // dtype.itemsize)  # rows begin with lines
