@@ -99,27 +99,32 @@ def test_fast_equals_plain_for_many_images(how, size, rng):
 @given(
     st.sampled_from(range(len(products.SHAPES))),
     st.sampled_from([np.float32, np.float64]),
-    st.sampled_from([0, 1]), st.integers(0, 3), st.integers(0, 9), seeds,
+    st.booleans(), st.booleans(), st.integers(0, 3), st.integers(0, 9), seeds,
 )  # fmt: skip
-def test_a_block_of_products_is_its_definition(shape, dtype, add, R, M, seed):
+def test_a_block_of_products_is_its_definition(
+    shape, dtype, has_bias, has_more, R, M, seed
+):
     P, vectors = products.SHAPES[shape]
     lanes = vectors * products.BYTES // np.dtype(dtype).itemsize
     rng = np.random.default_rng(seed)
-    out, a, b = (rng.standard_normal(shape).astype(dtype) for shape in
-                 ((P, lanes), (P, R, M), (R, M, lanes)))  # fmt: skip
-    want = add * out + np.einsum("prm,rmk->pk", a.astype(float), b.astype(float))
-    flat = (out if add else np.nan * out).ravel(), a.ravel(), b.ravel()
-    one_block((shape, P, lanes), add, *flat, R, M)
+    bias, more, a, b = (rng.standard_normal(shape).astype(dtype) for shape in
+                        (lanes, (P, lanes), (P, R, M), (R, M, lanes)))  # fmt: skip
+    want = np.einsum("prm,rmk->pk", a.astype(float), b.astype(float))
+    want += has_bias * bias + has_more * more
+    flat = bias[: lanes * has_bias], more.ravel()[: more.size * has_more]
+    out = np.full(P * lanes, np.nan, dtype)
+    one_block((shape, P, lanes), *flat, out, a.ravel(), b.ravel(), R, M)
     tolerance = 20 * np.finfo(dtype).eps * max(1, np.abs(want).max())
-    np.testing.assert_allclose(flat[0].reshape(P, lanes), want, rtol=0, atol=tolerance)
+    np.testing.assert_allclose(out.reshape(P, lanes), want, rtol=0, atol=tolerance)
 
 
 @numba.njit
-def one_block(block, add, out, a, b, R, M):
+def one_block(block, bias, more, out, a, b, R, M):
     lanes = block[2]
     products.sum_products(
-        block, add, out, 0, lanes, a, 0, R * M, M, 1, b, 0, M * lanes, lanes, R, M
-    )
+        block, bias, 0, more, out, (0, lanes), a, (0, R * M, M, 1),
+        b, (0, M * lanes, lanes), R, M,
+    )  # fmt: skip
 
 
 def test_a_block_fits_the_registers_and_wastes_nothing_on_digits():

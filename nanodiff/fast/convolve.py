@@ -4,6 +4,7 @@ Which phases or tiles, how the weights lie in blocks, how many rows are one stri
 which memory is used again. Shapes as in `plain`; in memory (N, H, W, C).
 """
 
+import math
 import weakref
 from functools import lru_cache
 
@@ -94,22 +95,21 @@ def _work(plan, sums, filled, of_columns, x_shape, y_shape, dtype):
     pitch = whole(pitch, LINE // dtype.itemsize)  # rows begin with lines
     B = _matrix(plan.B.T, pitch, dtype)
     A = _matrix(plan.A if filled else plan.A.T, across, dtype)
-    whole_rows = across == W_y * K and H_y % plan.m == 0 and len(A[0]) in (0, plan.m)
-    strip = (
-        group, units, slots, high, plan.m, plan.up, plan.stride, tall, plan.lead, pitch,
-        across, len(plan.fold) // plan.taps * filled or len(plan.fold) * C, whole_rows,
-    )  # fmt: skip
+    direct = across == W_y * K and H_y % plan.m == 0 and len(A[0]) in (0, plan.m)
+    strip = group, units, slots, high, tall, direct
+    depth = len(plan.fold) // plan.taps * filled or len(plan.fold) * C
+    steps = plan.m, plan.up, plan.stride, plan.lead, pitch, across, depth
     of_x = max(units * plan.stride + tall, units * len(B[0])) * pitch
     of_y = (units * max(plan.m, len(plan.B), len(A[0])) + len(A[0])) * across
     n = whole(max(of_x, of_y) + sums[1], LINE // dtype.itemsize)
     scratch = aligned((numba.config.NUMBA_NUM_THREADS, 3, n), dtype)
     scratch[:] = 0  # rows between two images are never written, and meet dy of 0
-    return across, (plan.table(C, filled, units), strip, sums, *B, *A, scratch)
+    return across, (plan.table(C, filled, units), strip, steps, sums, *B, *A, scratch)
 
 
 def _matrix(matrix, numbers, dtype):
-    """A matrix and the block for rows of so many numbers, filled up to that block."""
-    rows = block(len(matrix), numbers, dtype)
+    """A matrix and a block that divides so many numbers, filled up to that block."""
+    rows = block(len(matrix), math.gcd(numbers, 2 * LINE // dtype.itemsize), dtype)
     filled = np.pad(matrix, ((0, -len(matrix) % rows[1]), (0, 0)))
     return filled.astype(dtype, "C"), rows
 

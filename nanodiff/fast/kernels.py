@@ -2,19 +2,21 @@
 
     correlate          y from x                correlate_weight   dw and db
 
-An image is worked on in strips of units: rows, or tiles of rows (`plans`). A strip of x
-goes to scratch, with zeros where the image ends. Sums go to the image at the end.
+An image is worked on in strips of units: rows, or tiles of rows (`plans`). Rows are
+read where they lie and written where they belong if they are whole vectors; else they
+go through scratch, filled up with zeros.
 
 Shapes: x (N, H, W, C); y, dy and what is added to y (N, H', W', K). In scratch a row of
 x has `pitch` numbers, `lead` pixels of zeros first; a row of y has `across`: pixels of
 `width` channels, whole blocks. bias: such a row. phases: rows (down, right, top, left,
 R, M, w) for each kind of pixel of y, or sum of rows: where its sums begin, in rows and
 pixels, its pixels of x too, how many rows of taps, of how many numbers, where its
-weights begin, (K / lanes, R, M, lanes). strip: group, its units; units, those that
-scratch has room for; slots, those for one image; high, those of an image; m, rows of y
-of each; up, pixels from one of a phase to the next; stride, those of x; tall, rows of
-x; lead, pitch, across; depth, weights of a lane. B, A: the matrices of tiles, or empty,
-each with its block. scratch (threads, 3, n).
+weights begin, (K / lanes, R, M, lanes). strip: units of a strip; units, those that
+scratch has room for; slots, those for one image; high, those of an image; tall, rows of
+x; whole, if rows of y need no scratch. steps: m, rows of y of a unit; up, pixels from
+one of a phase to the next; stride, those of x; lead; pitch; across; depth, weights of a
+lane. B, A: the matrices of tiles, or empty, each with its block. scratch (threads, 3,
+n). A place in an array: its start and steps, as in `sum_products`.
 """
 
 import numba
@@ -61,11 +63,11 @@ def gather(rows, at, width, add, y, to, W, K):
 
 
 @compiled
-def sum_blocks(block, bias, at_bias, more, out, at_out, a, at_a, b, at_b, J, R, M):
-    """`sum_products` for J blocks. The last of each place: from one block to the next."""
+def sum_blocks(block, bias, in_bias, more, out, in_out, a, in_a, b, in_b, J, R, M):
+    """`sum_products` for J blocks. The last of each place: from a block to the next."""
     full_vectors()
-    (s, sj), (o, op, oj), (at, ap, ar, am, aj) = at_bias, at_out, at_a
-    bt, br, bm, bj = at_b
+    (s, sj), (o, op, oj), (bt, br, bm, bj) = in_bias, in_out, in_b
+    at, ap, ar, am, aj = in_a
     for j in range(J):
         sum_products(
             block, bias, s + j * sj, more, out, (o + j * oj, op),
@@ -74,89 +76,88 @@ def sum_blocks(block, bias, at_bias, more, out, at_out, a, at_a, b, at_b, J, R, 
 
 
 @compiled
-def sum_rows(matrix, first, Q, block, bias, more, source, s, pitch, n, out, o, step):
-    """Rows of n numbers, `step` apart, are the matrix times Q rows of the source.
-
-    Of the matrix, Q columns from the first one on.
-    """
+def sum_rows(matrix, first, Q, block, bias, more, source, s, n, pitch, out, o, step):
+    """Rows of n numbers, `step` apart, are Q columns of a matrix times Q rows."""
     lanes, zero, one = block[2], int64(0), int64(1)
+    in_matrix = first, matrix.shape[1], zero, one, zero
     sum_blocks(
-        block, bias, (zero, lanes), more, out, (o, step, lanes),
-        matrix.reshape(-1), (first, matrix.shape[1], zero, one, zero),
-        source, (s, zero, pitch, lanes), n // lanes, one, Q,
+        block, bias, (zero, lanes), more, out, (o, step, lanes), matrix.reshape(-1),
+        in_matrix, source, (s, zero, pitch, lanes), n // lanes, one, Q,
     )  # fmt: skip
 
 
 @compiled
-def lay_out(
-    image, top, tall, lead, width, pitch, matrix, block, m, step, rows, to, room
-):
+def lay_out(image, top, tall, steps, width, matrix, block, step, rows, to, room):
     """`frame`, or sums of rows: all first ones, `step` further all second.
 
-    Rows of whole vectors are summed where they lie, those outside of the image left
-    out. Returns where the rows of the image themselves are: array, start, pitch.
+    Sums leave out rows above and below the image. Returns where the rows of the image
+    themselves are: array, start, numbers of a row.
     """
-    (H, W, C), (_, Q), zero = image.shape, matrix.shape, int64(0)
+    (H, W, C), (_, Q), (m, lead, pitch) = image.shape, matrix.shape, steps
     source, s, n, shift = image.reshape(-1), top * W * C, W * C, lead * C
-    if matrix.size == 0 or C != width or n % block[2]:
+    zero = int64(0)
+    if matrix.size == 0 or C < width or n % block[2]:
         source, s = (room, zero) if matrix.size else (rows, to)
         frame(image, top, tall, lead, width, source, s, pitch)
         n, shift = pitch, zero
     if matrix.size:
         for u in range(tall // m):
-            out = max(zero, -top - u * m)  # rows above the image
+            out, t = max(zero, -top - u * m), to + u * pitch + shift
+            inside = min(Q, H - top - u * m) - out
             sum_rows(
-                matrix, out, min(Q, H - top - u * m) - out, block, room[:0], room[:0],
-                source, s + (u * m + out) * n, n, n, rows, to + u * pitch + shift, step,
+                matrix, out, inside, block, room[:0], room[:0],
+                source, s + (u * m + out) * n, n, n, rows, t, step,
             )  # fmt: skip
     return source, s, n
 
 
 @in_threads
 def correlate(
-    x, weights, bias, add, y, phases, strip, block, B, of_B, A, of_A, scratch
+    x, weights, bias, add, y, phases, strip, steps, block, B, of_B, A, of_A, scratch
 ):
     """y = bias + add + the correlation of x with weights. add: like y, or of size 0."""
-    (_, H, W, K), (_, _, W_x, C), (_, P, lanes) = y.shape, x.shape, block
-    group, units, _, high, m, up, stride, tall, lead, pitch, across, depth, whole = strip
+    (N, H, W, K), (_, _, W_x, C), (_, P, lanes) = y.shape, x.shape, block
+    group, units, _, high, tall, whole = strip
+    m, up, stride, lead, pitch, across, depth = steps
     width, columns = (K + lanes - 1) // lanes * lanes, (W + up - 1) // up
     strips, blocks = (high + group - 1) // group, (columns + P - 1) // P
-    for item in numba.prange(len(x) * strips):
+    for item in numba.prange(N * strips):
         full_vectors()
         thread, zero, one = numba.get_thread_id(), int64(0), int64(1)
         rows, sums, room = scratch[thread, 0], scratch[thread, 1], scratch[thread, 2]
-        n, start = item // strips, item % strips * group
-        count, first = min(group, high - start), m // up * stride * start - lead
-        at = zero
+        n, start, none = item // strips, item % strips * group, room[:0]
+        count, at = min(group, high - start), zero
+        first = m // up * stride * start - lead
         if lead or pitch > W_x * C:
             lay_out(
-                x[n], first, tall, lead, C, pitch,
-                B, of_B, m, units * pitch, rows, zero, room,
+                x[n], first, tall, (m, lead, pitch), C,
+                B, of_B, units * pitch, rows, zero, room,
             )  # fmt: skip
-        else:
+        else:  # as of a 1x1
             rows, at = x[n].reshape(-1), first * pitch
-        # the last step writes to y where its rows are whole blocks
-        none, to = room[:0], (n * H + start * m) * W * K
-        more, out, o = (add.reshape(-1), y.reshape(-1), to) if whole else (none, room, zero)
-        b1, m1, s1, o1 = (none, none, sums, zero) if A.size else (bias, more, out, o)
+        to, last, o, more = (n * H + start * m) * W * K, room, zero, none
+        if whole:
+            last, o, more = y.reshape(-1), to, add.reshape(-1)
+        out, s, b, add_to = last, o, bias, more
+        if A.size:
+            out, s, b, add_to = sums, zero, none, none
         for down, right, top, left, R, M, w in phases:
             for k in range(0, K, lanes):
+                in_w = k * depth + w * lanes, M * lanes, lanes, zero
                 for i in range(count):
+                    t = s + (down + up * i) * across + right * width + k
+                    q = at + (top + stride * i) * pitch + left * C
+                    in_out = t, up * width, up * P * width
+                    in_rows = q, stride * C, pitch, one, stride * P * C
                     sum_blocks(
-                        block, b1, (k, zero), m1, s1, (
-                            o1 + (down + up * i) * across + right * width + k,
-                            up * width, up * P * width,
-                        ), rows, (
-                            at + (top + stride * i) * pitch + left * C,
-                            stride * C, pitch, one, stride * P * C,
-                        ), weights, (k * depth + w * lanes, M * lanes, lanes, zero),
-                        blocks, R, M,
+                        block, b, (k, zero), add_to, out, in_out,
+                        rows, in_rows, weights, in_w, blocks, R, M,
                     )  # fmt: skip
         if A.size:
             for u in range(count):
                 sum_rows(
-                    A, zero, A.shape[1], of_A, bias, more, sums, u * across,
-                    units * across, across, out, o + u * m * across, across,
+                    A, zero, A.shape[1], of_A, bias, more, sums, u * across, across,
+                    units * across, last, o + u * m * across, across,
                 )  # fmt: skip
         if not whole:
             for i in range(min(count * m, H - start * m)):
@@ -165,7 +166,7 @@ def correlate(
 
 @in_threads
 def correlate_weight(
-    x, dy, dweights, dbias, phases, strip, block, B, of_B, A, of_A, scratch
+    x, dy, dweights, dbias, phases, strip, steps, block, B, of_B, A, of_A, scratch
 ):
     """Add the gradients of `correlate`'s weights and bias, in partial sums.
 
@@ -176,7 +177,8 @@ def correlate_weight(
     each: sums are added up for all before they are written.
     """
     (N, H, W, K), C, (_, P, lanes) = dy.shape, x.shape[3], block
-    group, units, slots, high, m, up, stride, tall, lead, pitch, across, depth, _ = strip
+    group, units, slots, high, tall, _ = strip
+    m, up, stride, lead, pitch, across, depth = steps
     width, parts = (K + lanes - 1) // lanes * lanes, len(dweights)
     for part in numba.prange(parts):
         full_vectors()
@@ -185,15 +187,15 @@ def correlate_weight(
         dw, db, end = dweights[part], dbias[part], (part + 1) * N // parts
         for first in range(part * N // parts, end, units // slots):
             for start in range(0, high, group):
-                used = 0
+                used, top = 0, m // up * stride * start - lead
                 for n in range(first, min(first + units // slots, end)):
                     lay_out(
-                        x[n], m // up * stride * start - lead, tall, lead, C, pitch,
-                        B, of_B, m, units * pitch, rows, used * stride * pitch, room,
+                        x[n], top, tall, (m, lead, pitch), C,
+                        B, of_B, units * pitch, rows, used * stride * pitch, room,
                     )  # fmt: skip
                     laid, at, step = lay_out(
-                        dy[n], start * m, slots * m, zero, width, across,
-                        A, of_A, m, units * across, dys, used * up * across, room,
+                        dy[n], start * m, slots * m, (m, zero, across), width,
+                        A, of_A, units * across, dys, used * up * across, room,
                     )  # fmt: skip
                     for i in range(min(slots * m, H - start * m)):
                         for j in range(uint64(step)):
@@ -201,18 +203,15 @@ def correlate_weight(
                     used += slots
                 used -= max(0, slots - (high - start))  # spare: dy is 0
                 for down, right, top, left, R, M, w in phases:
-                    blocks = (M + P - 1) // P
+                    n, pixels = (M + P - 1) // P, (W - right + up - 1) // up
                     for k in range(0, K, lanes):
+                        t = down * across + right * width + k
                         for r in range(R):
+                            q = (top + r) * pitch + left * C
+                            o = k * depth + (w + r * n * P) * lanes
                             sum_blocks(
-                                block, room[:0], (zero, zero), dw, dw, (
-                                    k * depth + (w + r * blocks * P) * lanes,
-                                    lanes, P * lanes,
-                                ), rows, (
-                                    (top + r) * pitch + left * C,
-                                    one, stride * pitch, stride * C, P,
-                                ), dys, (
-                                    down * across + right * width + k,
-                                    up * across, up * width, zero,
-                                ), blocks, used, (W - right + up - 1) // up,
+                                block, room[:0], (zero, zero), dw, dw,
+                                (o, lanes, P * lanes), rows,
+                                (q, one, stride * pitch, stride * C, P), dys,
+                                (t, up * across, up * width, zero), n, used, pixels,
                             )  # fmt: skip

@@ -49,16 +49,22 @@ SHAPES = [(P, vectors) for P, vectors in itertools.product((7, 8, 9, 14), (1, 2)
 
 @lru_cache
 def block(pixels, channels, dtype):
-    """Return (index in SHAPES, P, lanes) of the largest block that wastes least.
+    """Return (index in SHAPES, P, lanes) of the block that takes least time.
+
+    For whole blocks it is P n multiply-adds of vectors, or P + n loads if these are
+    more: a processor does two of each at once.
 
     >>> block(28, 64, np.dtype("float32"))[1]
     14
     """
-    lanes = BYTES // np.dtype(dtype).itemsize
-    return min(
-        ((i, P, n * lanes) for i, (P, n) in enumerate(SHAPES)),
-        key=lambda b: (whole(pixels, b[1]) * whole(channels, b[2]), -b[1] * b[2]),
-    )
+
+    def time(shape):
+        (P, n), size = shape, shape[1] * BYTES // np.dtype(dtype).itemsize
+        blocks = -(-pixels // P) * -(-channels // size)
+        return blocks * max(P * n, P + n), -P * n
+
+    i, (P, n) = min(enumerate(SHAPES), key=lambda shape: time(shape[1]))
+    return i, P, n * BYTES // np.dtype(dtype).itemsize
 
 
 def whole(n, size):
