@@ -122,8 +122,8 @@ def test_a_block_of_products_is_its_definition(
 def one_block(block, bias, more, out, a, b, R, M):
     lanes = block[2]
     products.sum_products(
-        block, bias, 0, more, out, (0, lanes), a, (0, R * M, M, 1),
-        b, (0, M * lanes, lanes), R, M,
+        block, bias, (0,), more, out, (0, lanes), a, (0, R * M, M, 1),
+        b, (0, M * lanes, lanes), (R, M),
     )  # fmt: skip
 
 
@@ -137,7 +137,7 @@ def test_a_block_fits_the_registers_and_wastes_nothing_on_digits():
 
 @pytest.mark.slow
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="of x86")
-@pytest.mark.parametrize("cpu, shapes", [("haswell", 4), ("x86-64", 4)])
+@pytest.mark.parametrize("cpu, shapes", [("haswell", 6), ("x86-64", 6)])
 def test_fast_equals_plain_with_the_registers_of_other_processors(
     cpu, shapes, tmp_path
 ):

@@ -5,12 +5,13 @@ What happens to a pixel of x in a 3x3 convolution, and in which file:
 down    conv2d         `convolve`   chooses a plan (`plans`): which pixels of x meet
                                     which sums of weights; sorts the weights into blocks
         correlate      `kernels`    for each strip of an image, in threads:
-        lay_out                     1. rows of x with zeros around; of these, for 7 rows
-                                    of y, 9 sums of 9 rows: products with a matrix
+        lay_out                     1. for 7 rows of y, 9 sums of 9 rows of x, between
+                                    zeros: products with a matrix
         sum_products   `products`   2. each sum times its weights, for 14 pixels and 32
                                     channels of y at once, in registers
-up      sum_rows       `kernels`    3. 7 rows of y are sums of the 9 products,
-        gather                      4. and go to their image, with the bias
+up      sum_rows       `kernels`    3. 7 rows of y are the bias and sums of the 9 products
+
+Without tiles, rows of x lie between zeros as they are, and step 2 writes y.
 
 The channels of a pixel lie together in memory, (N, H, W, C). So the three pixels under
 a row of taps are 3 C numbers in a row, and those under the next pixel of y are the same

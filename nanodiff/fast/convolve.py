@@ -39,10 +39,9 @@ def conv2d_dw(x, dy, w, stride=1, up=False):
     numbers = plan.taps * C  # of a row of taps
     sums = _, P, lanes = block(numbers, K, x.dtype)
     filled, blocks = whole(numbers, P), -(-K // lanes)
-    across, given = _work(plan, sums, filled, 1, x.shape, dy.shape, x.dtype)
-    dweights = np.zeros(
-        (parts, blocks, len(plan.fold) // plan.taps, filled, lanes), x.dtype
-    )
+    across, given = _work(plan, sums, filled, x.shape, dy.shape, x.dtype)
+    shape = parts, blocks, len(plan.fold) // plan.taps, filled, lanes
+    dweights = np.zeros(shape, x.dtype)
     dbias = np.zeros((parts, across), x.dtype)
     kernels.correlate_weight(x, dy, dweights.reshape(parts, -1), dbias, *given)
     taps = dweights.sum(0)[:, :, :numbers].reshape(blocks, len(plan.fold), -1)
@@ -60,28 +59,31 @@ def _plan(w, stride, up, rows):
 
 def _correlate(x, w, bias, plan, size, add, weights):
     """The correlation of x by a plan, plus bias and `add`, as images (N, K, *size)."""
-    K, x = len(w), channels_last(x)
-    y = aligned((len(x), *size, K), x.dtype)
-    add = y[:0] if add is None else channels_last(add)
-    sums = _, P, lanes = block(-(-size[1] // plan.up), K, x.dtype)
-    across, given = _work(plan, sums, 0, P, x.shape, y.shape, x.dtype)
-    row = np.zeros(across, x.dtype)
-    row.reshape(-1, whole(K, lanes))[:, :K] = bias
-    kernels.correlate(x, weights(w, plan, sums), row, add, y, *given)
-    return y.transpose(0, 3, 1, 2)
+    (H, W), K, x = size, len(w), channels_last(x)
+    sums = _, P, lanes = block(-(-W // plan.up), K, x.dtype)
+    wide = whole(-(-W // plan.up), P) * plan.up
+    y = aligned((len(x), whole(H, plan.m), wide, whole(K, lanes)), x.dtype)
+    row, more = np.zeros((wide, y.shape[3]), x.dtype), y[:0]
+    row[:, :K] = bias
+    if add is not None:
+        more = add = channels_last(add)
+        if add.shape != y.shape:
+            y[:, :H, :W, :K], more = add, y
+    _, given = _work(plan, sums, 0, x.shape, y.shape, x.dtype)
+    kernels.correlate(x, weights(w, plan, sums), row.reshape(-1), more, y, *given)
+    return np.ascontiguousarray(y[:, :H, :W, :K]).transpose(0, 3, 1, 2)
 
 
 @lru_cache(maxsize=512)
-def _work(plan, sums, filled, of_columns, x_shape, y_shape, dtype):
+def _work(plan, sums, filled, x_shape, y_shape, dtype):
     """(numbers of a row of y in scratch, the last arguments of a loop) for shapes.
 
     filled: weights of a row of taps, where it is filled up for a gradient; else 0.
-    of_columns: pixels of which there are whole blocks. Every call with the same
-    arguments uses the same scratch, one call at a time.
+    Every call with the same arguments uses the same scratch, one call at a time.
     """
     (N, _, W, C), (_, H_y, W_y, K) = x_shape, y_shape
-    columns = whole(-(-W_y // plan.up), of_columns)
-    across, high = columns * plan.up * whole(K, sums[2]), -(-H_y // plan.m)
+    columns, high = -(-W_y // plan.up), -(-H_y // plan.m)
+    across = columns * plan.up * whole(K, sums[2])
     # of weights' gradients dy is in a cache, too
     strips = -(-high // max(1, PIXELS // (2 if filled else 1) // columns))
     group = -(-high // strips)
@@ -95,8 +97,7 @@ def _work(plan, sums, filled, of_columns, x_shape, y_shape, dtype):
     pitch = whole(pitch, LINE // dtype.itemsize)  # rows begin with lines
     B = _matrix(plan.B.T, pitch, dtype)
     A = _matrix(plan.A if filled else plan.A.T, across, dtype)
-    direct = across == W_y * K and H_y % plan.m == 0 and len(A[0]) in (0, plan.m)
-    strip = group, units, slots, high, tall, direct
+    strip = group, units, slots, high, tall
     depth = len(plan.fold) // plan.taps * filled or len(plan.fold) * C
     steps = plan.m, plan.up, plan.stride, plan.lead, pitch, across, depth
     of_x = max(units * plan.stride + tall, units * len(B[0])) * pitch

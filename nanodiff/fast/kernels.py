@@ -2,21 +2,21 @@
 
     correlate          y from x                correlate_weight   dw and db
 
-An image is worked on in strips of units: rows, or tiles of rows (`plans`). Rows are
-read where they lie and written where they belong if they are whole vectors; else they
-go through scratch, filled up with zeros.
+An image is worked on in strips of units: rows, or tiles of rows (`plans`). Strips of x
+are in scratch, with zeros where the image ends: rows as they are, or their sums, made
+where the image lies. The last sums are made where y lies.
 
-Shapes: x (N, H, W, C); y, dy and what is added to y (N, H', W', K). In scratch a row of
-x has `pitch` numbers, `lead` pixels of zeros first; a row of y has `across`: pixels of
-`width` channels, whole blocks. bias: such a row. phases: rows (down, right, top, left,
-R, M, w) for each kind of pixel of y, or sum of rows: where its sums begin, in rows and
-pixels, its pixels of x too, how many rows of taps, of how many numbers, where its
-weights begin, (K / lanes, R, M, lanes). strip: units of a strip; units, those that
-scratch has room for; slots, those for one image; high, those of an image; tall, rows of
-x; whole, if rows of y need no scratch. steps: m, rows of y of a unit; up, pixels from
+Shapes: x (N, H, W, C); y and what is added to it (N, H', W', K), in whole blocks; dy
+(N, H', W', K). In scratch a row of x has `pitch` numbers, `lead` pixels of zeros first;
+a row of y has `across`: pixels of `width` channels, whole blocks. bias: such a row.
+phases: rows (down, right, first, left, R, M, w) for each kind of pixel of y, or sum of
+rows: where its sums begin, in rows and pixels, its pixels of x too, how many rows of
+taps, of how many numbers, where its weights begin, (K / lanes, R, M, lanes). strip:
+group, its units; units, those that scratch has room for; slots, those for one image;
+high, those of an image; tall, rows of x. steps: m, rows of y of a unit; up, pixels from
 one of a phase to the next; stride, those of x; lead; pitch; across; depth, weights of a
 lane. B, A: the matrices of tiles, or empty, each with its block. scratch (threads, 3,
-n). A place in an array: its start and steps, as in `sum_products`.
+n). in_...: a place in an array, its start and steps (`sum_products`).
 """
 
 import numba
@@ -50,28 +50,15 @@ def frame(image, top, tall, lead, width, rows, to, pitch):
 
 
 @compiled
-def gather(rows, at, width, add, y, to, W, K):
-    """The way back of a row, to y, plus `add`: like y, or of size 0."""
+def sum_blocks(block, bias, in_bias, more, out, in_out, a, in_a, b, in_b, J, terms):
+    """`sum_products` for J blocks; the last step of each place: to the next block."""
     full_vectors()
-    y, add, s, t = y.reshape(-1), add.reshape(-1), uint64(at), uint64(to)
-    for p in range(W):
-        for k in range(K):
-            y[t + uint64(p * K + k)] = rows[s + uint64(p * width + k)]
-    if add.size:
-        for i in range(uint64(W * K)):
-            y[t + i] += add[t + i]
-
-
-@compiled
-def sum_blocks(block, bias, in_bias, more, out, in_out, a, in_a, b, in_b, J, R, M):
-    """`sum_products` for J blocks. The last of each place: from a block to the next."""
-    full_vectors()
-    (s, sj), (o, op, oj), (bt, br, bm, bj) = in_bias, in_out, in_b
-    at, ap, ar, am, aj = in_a
+    (s, sj), (o, op, oj), (at, ap, ar, am, aj) = in_bias, in_out, in_a
+    bt, br, bm, bj = in_b
     for j in range(J):
         sum_products(
-            block, bias, s + j * sj, more, out, (o + j * oj, op),
-            a, (at + j * aj, ap, ar, am), b, (bt + j * bj, br, bm), R, M,
+            block, bias, (s + j * sj,), more, out, (o + j * oj, op),
+            a, (at + j * aj, ap, ar, am), b, (bt + j * bj, br, bm), terms,
         )  # fmt: skip
 
 
@@ -79,10 +66,10 @@ def sum_blocks(block, bias, in_bias, more, out, in_out, a, in_a, b, in_b, J, R, 
 def sum_rows(matrix, first, Q, block, bias, more, source, s, n, pitch, out, o, step):
     """Rows of n numbers, `step` apart, are Q columns of a matrix times Q rows."""
     lanes, zero, one = block[2], int64(0), int64(1)
-    in_matrix = first, matrix.shape[1], zero, one, zero
     sum_blocks(
-        block, bias, (zero, lanes), more, out, (o, step, lanes), matrix.reshape(-1),
-        in_matrix, source, (s, zero, pitch, lanes), n // lanes, one, Q,
+        block, bias, (zero, lanes), more, out, (o, step, lanes),
+        matrix.reshape(-1), (first, matrix.shape[1], zero, one, zero),
+        source, (s, zero, pitch, lanes), n // lanes, (one, Q),
     )  # fmt: skip
 
 
@@ -116,52 +103,45 @@ def correlate(
     x, weights, bias, add, y, phases, strip, steps, block, B, of_B, A, of_A, scratch
 ):
     """y = bias + add + the correlation of x with weights. add: like y, or of size 0."""
-    (N, H, W, K), (_, _, W_x, C), (_, P, lanes) = y.shape, x.shape, block
-    group, units, _, high, tall, whole = strip
+    (N, H, W, width), (_, _, W_x, C), (_, P, lanes) = y.shape, x.shape, block
+    group, units, _, high, tall = strip
     m, up, stride, lead, pitch, across, depth = steps
-    width, columns = (K + lanes - 1) // lanes * lanes, (W + up - 1) // up
-    strips, blocks = (high + group - 1) // group, (columns + P - 1) // P
+    strips, blocks = (high + group - 1) // group, W // up // P
     for item in numba.prange(N * strips):
         full_vectors()
         thread, zero, one = numba.get_thread_id(), int64(0), int64(1)
         rows, sums, room = scratch[thread, 0], scratch[thread, 1], scratch[thread, 2]
-        n, start, none = item // strips, item % strips * group, room[:0]
-        count, at = min(group, high - start), zero
-        first = m // up * stride * start - lead
+        n, start = item // strips, item % strips * group
+        count, top, at = min(group, high - start), m // up * stride * start - lead, zero
         if lead or pitch > W_x * C:
             lay_out(
-                x[n], first, tall, (m, lead, pitch), C,
+                x[n], top, tall, (m, lead, pitch), C,
                 B, of_B, units * pitch, rows, zero, room,
             )  # fmt: skip
-        else:  # as of a 1x1
-            rows, at = x[n].reshape(-1), first * pitch
-        to, last, o, more = (n * H + start * m) * W * K, room, zero, none
-        if whole:
-            last, o, more = y.reshape(-1), to, add.reshape(-1)
-        out, s, b, add_to = last, o, bias, more
+        else:  # of a 1x1
+            rows, at = x[n].reshape(-1), top * pitch
+        to = (n * H + start * m) * across
+        out, o, before, more = y.reshape(-1), to, bias, add.reshape(-1)
         if A.size:
-            out, s, b, add_to = sums, zero, none, none
-        for down, right, top, left, R, M, w in phases:
-            for k in range(0, K, lanes):
-                in_w = k * depth + w * lanes, M * lanes, lanes, zero
+            out, o, before, more = sums, zero, sums[:0], sums[:0]
+        for down, right, first, left, R, M, w in phases:
+            for k in range(0, width, lanes):
+                in_weights = k * depth + w * lanes, M * lanes, lanes, zero
                 for i in range(count):
-                    t = s + (down + up * i) * across + right * width + k
-                    q = at + (top + stride * i) * pitch + left * C
-                    in_out = t, up * width, up * P * width
-                    in_rows = q, stride * C, pitch, one, stride * P * C
+                    t = o + (down + up * i) * across + right * width + k
+                    s = at + (first + stride * i) * pitch + left * C
                     sum_blocks(
-                        block, b, (k, zero), add_to, out, in_out,
-                        rows, in_rows, weights, in_w, blocks, R, M,
+                        block, before, (k, zero), more,
+                        out, (t, up * width, up * P * width),
+                        rows, (s, stride * C, pitch, one, stride * P * C),
+                        weights, in_weights, blocks, (R, M),
                     )  # fmt: skip
         if A.size:
             for u in range(count):
                 sum_rows(
-                    A, zero, A.shape[1], of_A, bias, more, sums, u * across, across,
-                    units * across, last, o + u * m * across, across,
+                    A, zero, A.shape[1], of_A, bias, add.reshape(-1), sums, u * across,
+                    across, units * across, y.reshape(-1), to + u * m * across, across,
                 )  # fmt: skip
-        if not whole:
-            for i in range(min(count * m, H - start * m)):
-                gather(room, i * across, width, add, y, to + i * W * K, W, K)
 
 
 @in_threads
@@ -177,7 +157,7 @@ def correlate_weight(
     each: sums are added up for all before they are written.
     """
     (N, H, W, K), C, (_, P, lanes) = dy.shape, x.shape[3], block
-    group, units, slots, high, tall, _ = strip
+    group, units, slots, high, tall = strip
     m, up, stride, lead, pitch, across, depth = steps
     width, parts = (K + lanes - 1) // lanes * lanes, len(dweights)
     for part in numba.prange(parts):
@@ -202,16 +182,16 @@ def correlate_weight(
                             db[j] += laid[uint64(at + i * step) + j]
                     used += slots
                 used -= max(0, slots - (high - start))  # spare: dy is 0
-                for down, right, top, left, R, M, w in phases:
+                for down, right, first_row, left, R, M, w in phases:
                     n, pixels = (M + P - 1) // P, (W - right + up - 1) // up
                     for k in range(0, K, lanes):
                         t = down * across + right * width + k
                         for r in range(R):
-                            q = (top + r) * pitch + left * C
+                            q = (first_row + r) * pitch + left * C
                             o = k * depth + (w + r * n * P) * lanes
                             sum_blocks(
                                 block, room[:0], (zero, zero), dw, dw,
                                 (o, lanes, P * lanes), rows,
                                 (q, one, stride * pitch, stride * C, P), dys,
-                                (t, up * across, up * width, zero), n, used, pixels,
+                                (t, up * across, up * width, zero), n, (used, pixels),
                             )  # fmt: skip

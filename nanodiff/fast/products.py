@@ -43,28 +43,25 @@ def registers():
 
 BYTES, REGISTERS = registers()
 # (P, vectors): the sums, the vectors of b and a number of a have to fit the registers.
-SHAPES = [(P, vectors) for P, vectors in itertools.product((7, 8, 9, 14), (1, 2))
+SHAPES = [(P, vectors) for P, vectors in itertools.product((4, 7, 8, 9, 14), (1, 2))
           if P * vectors + vectors + 1 <= REGISTERS]  # fmt: skip
 
 
 @lru_cache
 def block(pixels, channels, dtype):
-    """Return (index in SHAPES, P, lanes) of the block that takes least time.
+    """Return (index in SHAPES, P, lanes) of the blocks that take least time.
 
-    For whole blocks it is P n multiply-adds of vectors, or P + n loads if these are
-    more: a processor does two of each at once.
+    Each has P n multiply-adds of vectors and P + n loads, two of either at once.
 
     >>> block(28, 64, np.dtype("float32"))[1]
     14
     """
-
-    def time(shape):
-        (P, n), size = shape, shape[1] * BYTES // np.dtype(dtype).itemsize
-        blocks = -(-pixels // P) * -(-channels // size)
-        return blocks * max(P * n, P + n), -P * n
-
-    i, (P, n) = min(enumerate(SHAPES), key=lambda shape: time(shape[1]))
-    return i, P, n * BYTES // np.dtype(dtype).itemsize
+    found = []
+    for i, (P, n) in enumerate(SHAPES):
+        lanes = n * BYTES // np.dtype(dtype).itemsize
+        blocks = -(-pixels // P) * -(-channels // lanes)
+        found.append((blocks * max(P * n, P + n), -P * n, i, P, lanes))
+    return min(found)[2:]
 
 
 def whole(n, size):
@@ -72,14 +69,15 @@ def whole(n, size):
     return -(-n // size) * size
 
 
-def sum_products(block, bias, s, more, out, at_out, a, at_a, b, at_b, R, M):
+def sum_products(block, bias, in_bias, more, out, in_out, a, in_a, b, in_b, terms):
     """out[p, k] = bias[k] + more[p, k] + sum_r,m a[p, r, m] b[r, m, k], of a `block`.
 
     In flat arrays: bias[s + k], out[o + p op + k] and more at the same place, a[at +
-    p ap + r ar + m am], b[bt + r br + m bm + k]; r < R, m < M. bias or more may be
-    empty: none.
+    p ap + r ar + m am], b[bt + r br + m bm + k]. terms: R, M. An empty bias or more
+    counts as zeros.
     """
-    (_, P, lanes), (o, op), (at, ap, ar, am), (bt, br, bm) = block, at_out, at_a, at_b
+    (_, P, lanes), (s,), (o, op), (R, M) = block, in_bias, in_out, terms
+    (at, ap, ar, am), (bt, br, bm) = in_a, in_b
     for p in range(P):
         here, sums = slice(o + p * op, o + p * op + lanes), np.zeros(lanes, out.dtype)
         sums += bias[s : s + lanes] if bias.size else 0
@@ -94,19 +92,17 @@ if not numba.config.DISABLE_JIT:
 
     @intrinsic
     def sum_products(
-        typing_context, block, bias, s, more, out, at_out, a, at_a, b, at_b, R, M
+        typing_context, block, bias, in_bias, more, out, in_out, a, in_a, b, in_b, terms
     ):  # noqa: F811, the same where it is compiled
-        kinds = block, bias, s, more, out, at_out, a, at_a, b, at_b, R, M
+        kinds = block, bias, in_bias, more, out, in_out, a, in_a, b, in_b, terms
 
         def generate(context, builder, signature, values):
             shape, arrays, numbers = builder.extract_value(values[0], 0), [], []
             for kind, value in zip(kinds[1:], values[1:], strict=True):
                 if isinstance(kind, types.Array):
                     arrays.append(context.make_array(kind)(context, builder, value))
-                elif isinstance(kind, types.UniTuple):
-                    numbers += cgutils.unpack_tuple(builder, value)
                 else:
-                    numbers.append(value)
+                    numbers += cgutils.unpack_tuple(builder, value)
             end = builder.append_basic_block()
             switch = builder.switch(shape, end)
             for i, (P, vectors) in enumerate(SHAPES):
