@@ -20,7 +20,7 @@ from tests.strategies import seeds
 
 numba = pytest.importorskip("numba")
 from nanodiff import fast  # noqa: E402
-from nanodiff.fast import compiled, convolve, products  # noqa: E402
+from nanodiff.fast import compiled, convolve, products, winograd  # noqa: E402
 
 ROOT = Path(__file__).parent.parent
 sizes = st.integers(1, 9)
@@ -133,6 +133,8 @@ def test_a_block_fits_the_registers_and_wastes_nothing_on_digits():
     for pixels in (28, 14, 7, 32, 16, 8):
         _, P, lanes = products.block(pixels, 64, np.float32)
         assert pixels % P == 0 and 64 % lanes == 0
+    for m in winograd.POINTS:  # rows of y of a tile: those of the next are not touched
+        assert products.block(m, 64, np.float32, one_high=True)[1] == m
 
 
 @pytest.mark.slow

@@ -4,7 +4,6 @@ Which phases or tiles, how the weights lie in blocks, how many rows are one stri
 which memory is used again. Shapes as in `plain`; in memory (N, H, W, C).
 """
 
-import math
 import weakref
 from functools import lru_cache
 
@@ -109,8 +108,8 @@ def _work(plan, sums, filled, x_shape, y_shape, dtype):
 
 
 def _matrix(matrix, numbers, dtype):
-    """A matrix and a block that divides so many numbers, filled up to that block."""
-    rows = block(len(matrix), math.gcd(numbers, 2 * LINE // dtype.itemsize), dtype)
+    """A matrix and the block for rows of so many numbers, filled up to that block."""
+    rows = block(len(matrix), numbers, dtype, one_high=True)
     filled = np.pad(matrix, ((0, -len(matrix) % rows[1]), (0, 0)))
     return filled.astype(dtype, "C"), rows
 

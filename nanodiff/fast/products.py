@@ -48,10 +48,11 @@ SHAPES = [(P, vectors) for P, vectors in itertools.product((4, 7, 8, 9, 14), (1,
 
 
 @lru_cache
-def block(pixels, channels, dtype):
+def block(pixels, channels, dtype, one_high=False):
     """Return (index in SHAPES, P, lanes) of the blocks that take least time.
 
     Each has P n multiply-adds of vectors and P + n loads, two of either at once.
+    one_high: of pixels one block, of channels whole ones.
 
     >>> block(28, 64, np.dtype("float32"))[1]
     14
@@ -60,7 +61,8 @@ def block(pixels, channels, dtype):
     for i, (P, n) in enumerate(SHAPES):
         lanes = n * BYTES // np.dtype(dtype).itemsize
         blocks = -(-pixels // P) * -(-channels // lanes)
-        found.append((blocks * max(P * n, P + n), -P * n, i, P, lanes))
+        if not one_high or (P >= pixels and channels % lanes == 0):
+            found.append((blocks * max(P * n, P + n), -P * n, i, P, lanes))
     return min(found)[2:]
 
 
