@@ -103,16 +103,20 @@ else:
     functions = SimpleNamespace(**{name: turn(getattr(fast, name)) for name in NAMES})
 
 
-@contextlib.contextmanager
 def threads_for(numbers):
-    """Within it the loops use one thread if activations have fewer than LITTLE numbers.
+    """`with threads_for(n):` the loops use one thread if activations have few numbers.
 
-    For one image two threads gain little, as they wait for each other after every loop;
-    and beside another process that uses a core they take several times as long.
+    numbers: of the largest activation. For one image two threads gain little, as they
+    wait for each other after every loop; and beside another process that uses a core
+    they take several times as long (benchmarks/busy.py).
     """
-    if PLAIN or numbers >= LITTLE:
-        yield
-        return
+    numbers = check.integer("numbers", numbers, 0)
+    few = numbers < LITTLE and not PLAIN
+    return _one_thread() if few else contextlib.nullcontext()
+
+
+@contextlib.contextmanager
+def _one_thread():
     before = numba.get_num_threads()
     numba.set_num_threads(1)
     try:

@@ -10,7 +10,6 @@ import json
 import math
 import os
 import re
-import secrets
 import time
 import zipfile
 from contextlib import contextmanager, suppress
@@ -200,7 +199,7 @@ def write(path, content):
     path = _file(path)
     if not isinstance(content, bytes | bytearray | memoryview):
         check.refuse("content", content, "bytes")
-    part = path.with_name(f".part-{secrets.token_hex(8)}-{path.name}")
+    part = path.with_name(f".part-{os.urandom(8).hex()}-{path.name}")
     try:
         with open(part, "xb") as file:
             file.write(content)

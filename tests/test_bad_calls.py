@@ -172,6 +172,7 @@ GOOD = {  # by the parameter's name, then what is special of a function or a cla
 }  # fmt: skip
 SPECIAL = {  # where a name means something else
     "engine.Turn": {"start": lambda: lambda: None},
+    "engine.threads_for": {"numbers": lambda: 1},
     "engine.set_threads": {"n": lambda: numba.config.NUMBA_NUM_THREADS},
     "schedule.at": {"images": lambda: floats(2, 3), "name": lambda: "t"},
     "schedule.times": {"images": lambda: floats(2, 3)},

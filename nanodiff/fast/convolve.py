@@ -40,8 +40,7 @@ def conv2d_dw(x, dy, w, stride=1, up=False):
     filled, blocks = whole(numbers, P), -(-K // lanes)
     across, given = _work(plan, sums, filled, x.shape, dy.shape, x.dtype)
     shape = parts, blocks, len(plan.fold) // plan.taps, filled, lanes
-    dweights = np.zeros(shape, x.dtype)
-    dbias = np.zeros((parts, across), x.dtype)
+    dweights, dbias = np.empty(shape, x.dtype), np.zeros((parts, across), x.dtype)
     kernels.correlate_weight(x, dy, dweights.reshape(parts, -1), dbias, *given)
     taps = dweights.sum(0)[:, :, :numbers].reshape(blocks, len(plan.fold), -1)
     dw = (plan.fold.T.astype(x.dtype) @ taps).reshape(blocks, -1, C, lanes)

@@ -148,7 +148,7 @@ def correlate(
 def correlate_weight(
     x, dy, dweights, dbias, phases, strip, steps, block, B, of_B, A, of_A, scratch
 ):
-    """Add the gradients of `correlate`'s weights and bias, in partial sums.
+    """Write the gradients of `correlate`'s weights and bias, in partial sums.
 
     Each partial sum is one thread's, as two that added to one would lose updates. Their
     number and the order within each are fixed, so the bits do not depend on threads.
@@ -164,9 +164,11 @@ def correlate_weight(
         full_vectors()
         thread, zero, one = numba.get_thread_id(), int64(0), int64(1)
         rows, dys, room = scratch[thread, 0], scratch[thread, 1], scratch[thread, 2]
-        dw, db, end = dweights[part], dbias[part], (part + 1) * N // parts
-        for first in range(part * N // parts, end, units // slots):
+        dw, db = dweights[part], dbias[part]
+        begin, end = part * N // parts, (part + 1) * N // parts
+        for first in range(begin, end, units // slots):
             for start in range(0, high, group):
+                before = dw if first > begin or start else room[:0]
                 used, top = 0, m // up * stride * start - lead
                 for n in range(first, min(first + units // slots, end)):
                     lay_out(
@@ -190,7 +192,7 @@ def correlate_weight(
                             q = (first_row + r) * pitch + left * C
                             o = k * depth + (w + r * n * P) * lanes
                             sum_blocks(
-                                block, room[:0], (zero, zero), dw, dw,
+                                block, room[:0], (zero, zero), before, dw,
                                 (o, lanes, P * lanes), rows,
                                 (q, one, stride * pitch, stride * C, P), dys,
                                 (t, up * across, up * width, zero), n, (used, pixels),
