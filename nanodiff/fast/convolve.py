@@ -57,19 +57,24 @@ def _plan(w, stride, up, rows):
 
 def _correlate(x, w, bias, plan, size, add, weights):
     """The correlation of x by a plan, plus bias and `add`, as images (N, K, *size)."""
-    (H, W), K, x = size, len(w), channels_last(x)
+    N, K, x = len(x), len(w), channels_last(x)
+    H, W = size
+    if plan.taps == plan.stride == plan.up == 1 and H * W <= 1024:
+        H, W = 1, H * W  # a pixel has no neighbours: the image may be one row
+        x = x.reshape(N, H, W, -1)
     sums = _, P, lanes = block(-(-W // plan.up), K, x.dtype)
     wide = whole(-(-W // plan.up), P) * plan.up
-    y = aligned((len(x), whole(H, plan.m), wide, whole(K, lanes)), x.dtype)
+    y = aligned((N, whole(H, plan.m), wide, whole(K, lanes)), x.dtype)
     row, more = np.zeros((wide, y.shape[3]), x.dtype), y[:0]
     row[:, :K] = bias
     if add is not None:
-        more = add = channels_last(add)
+        more = add = channels_last(add).reshape(N, H, W, K)
         if add.shape != y.shape:
             y[:, :H, :W, :K], more = add, y
     _, given = _work(plan, sums, 0, x.shape, y.shape, x.dtype)
     kernels.correlate(x, weights(w, plan, sums), row.reshape(-1), more, y, *given)
-    return np.ascontiguousarray(y[:, :H, :W, :K]).transpose(0, 3, 1, 2)
+    y = np.ascontiguousarray(y[:, :H, :W, :K]).reshape(N, *size, K)
+    return y.transpose(0, 3, 1, 2)
 
 
 @lru_cache(maxsize=512)

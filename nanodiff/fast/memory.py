@@ -14,7 +14,5 @@ def channels_last(x):
 
 def aligned(shape, dtype):
     """An uninitialised array that begins on a cache line."""
-    size, item = math.prod(shape), np.dtype(dtype).itemsize
-    room = np.empty(size + LINE // item, dtype)
-    start = -room.__array_interface__["data"][0] % LINE // item
-    return room[start : start + size].reshape(shape)
+    room = np.empty(math.prod(shape) + LINE, dtype)
+    return np.ndarray(shape, dtype, room, -room.ctypes.data % LINE)
