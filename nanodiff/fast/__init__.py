@@ -9,7 +9,7 @@ down    conv2d         `convolve`   chooses a plan (`plans`): which pixels of x 
                                     zeros: products with a matrix
         sum_products   `products`   2. each sum times its weights, for 14 pixels and 32
                                     channels of y at once, in registers
-up      sum_rows       `kernels`    3. 7 rows of y: the bias, and sums of 9 products
+up      sum_products                3. 7 rows of y: the bias, and sums of 9 products
 
 Without tiles, rows of x lie between zeros as they are, and step 2 writes y.
 

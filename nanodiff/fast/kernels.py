@@ -63,17 +63,6 @@ def sum_blocks(block, bias, in_bias, more, out, in_out, a, in_a, b, in_b, J, ter
 
 
 @compiled
-def sum_rows(matrix, first, Q, block, bias, more, source, s, n, pitch, out, o, step):
-    """Rows of n numbers, `step` apart, are Q columns of a matrix times Q rows."""
-    lanes, zero, one = block[2], int64(0), int64(1)
-    sum_blocks(
-        block, bias, (zero, lanes), more, out, (o, step, lanes),
-        matrix.reshape(-1), (first, matrix.shape[1], zero, one, zero),
-        source, (s, zero, pitch, lanes), n // lanes, (one, Q),
-    )  # fmt: skip
-
-
-@compiled
 def lay_out(image, top, tall, steps, width, matrix, block, step, rows, to, room):
     """`frame`, or sums of rows: all first ones, `step` further all second.
 
@@ -82,18 +71,19 @@ def lay_out(image, top, tall, steps, width, matrix, block, step, rows, to, room)
     """
     (H, W, C), (_, Q), (m, lead, pitch) = image.shape, matrix.shape, steps
     source, s, n, shift = image.reshape(-1), top * W * C, W * C, lead * C
-    zero = int64(0)
-    if matrix.size == 0 or C < width or n % block[2]:
+    lanes, none, zero, one = block[2], room[:0], int64(0), int64(1)
+    if matrix.size == 0 or C < width or n % lanes:
         source, s = (room, zero) if matrix.size else (rows, to)
         frame(image, top, tall, lead, width, source, s, pitch)
         n, shift = pitch, zero
     if matrix.size:
         for u in range(tall // m):
-            out, t = max(zero, -top - u * m), to + u * pitch + shift
-            inside = min(Q, H - top - u * m) - out
-            sum_rows(
-                matrix, out, inside, block, room[:0], room[:0],
-                source, s + (u * m + out) * n, n, n, rows, t, step,
+            above, t = max(zero, -top - u * m), to + u * pitch + shift
+            inside, r = min(Q, H - top - u * m) - above, s + (u * m + above) * n
+            sum_blocks(
+                block, none, (zero, zero), none, rows, (t, step, lanes),
+                matrix.reshape(-1), (above, Q, zero, one, zero),
+                source, (r, zero, n, lanes), n // lanes, (one, inside),
             )  # fmt: skip
     return source, s, n
 
@@ -136,12 +126,14 @@ def correlate(
                         rows, (s, stride * C, pitch, one, stride * P * C),
                         weights, in_weights, blocks, (R, M),
                     )  # fmt: skip
-        if A.size:
-            for u in range(count):
-                sum_rows(
-                    A, zero, A.shape[1], of_A, bias, add.reshape(-1), sums, u * across,
-                    across, units * across, y.reshape(-1), to + u * m * across, across,
-                )  # fmt: skip
+        for u in range(count if A.size else 0):
+            in_y = to + u * m * across, across, of_A[2]
+            in_sums = u * across, zero, units * across, of_A[2]
+            sum_blocks(
+                of_A, bias, (zero, of_A[2]), add.reshape(-1), y.reshape(-1), in_y,
+                A.reshape(-1), (zero, A.shape[1], zero, one, zero),
+                sums, in_sums, across // of_A[2], (one, A.shape[1]),
+            )  # fmt: skip
 
 
 @in_threads
