@@ -54,13 +54,15 @@ def alternate(sides, rounds=15, warmup=3, repeats=1):
     """Run the sides {name: function} in turn, A B A B ..., and return {name: seconds}.
 
     Each value is an array of `rounds` times; the first `warmup` rounds are not counted.
-    repeats: calls in a row, of which the mean counts; for what takes few milliseconds,
-    or the threads' waking up would be a good part of it.
+    repeats: calls in a row, of which the mean counts, but for one before them: for what
+    takes few milliseconds, of which the threads' waking up would be a good part.
     """
     times = {name: [] for name in sides}
     for i in range(warmup + rounds):
         for name, run in sides.items():
             time.sleep(PAUSE)
+            if repeats > 1:
+                run()
             start = time.perf_counter()
             for _ in range(repeats):
                 run()

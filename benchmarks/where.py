@@ -1,6 +1,6 @@
 """Where a training step of the default U-Net spends its time, beside what limits it.
 
-    python benchmarks/where.py [--batch 128]
+    python benchmarks/where.py [--batch 128] [--isa avx2]
 
 Layer by layer, forward and backward. Then by kind: of convolutions, what their products
 would take at the rate of a product of large matrices (sgemm, all cores); of norms, what
@@ -11,6 +11,7 @@ threads gain over one.
 import argparse
 import time
 
+import harness  # noqa: F401, it takes --isa
 import numba
 import numpy as np
 
