@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nanodiff import engine, plain
+from nanodiff import engine, plain, unet
 from tests.strategies import seeds
 
 numba = pytest.importorskip("numba")
@@ -266,6 +266,21 @@ for make, optimizer, shape in ((MLP, Adam, (500, 2)), (UNet, Muon, (50, 1, 16, 1
 def test_a_training_has_the_same_bits_whatever_the_threads_of_blas():
     one, two = (run(TRAINING, OPENBLAS_NUM_THREADS=n) for n in "12")
     assert one == two and "(3, " in one
+
+
+@pytest.mark.skipif(engine.PLAIN, reason="plain NumPy has no threads")
+def test_one_image_takes_one_thread_and_gives_the_others_back(monkeypatch, rng):
+    before, asked = numba.get_num_threads(), []
+    with engine.threads_for(engine.LITTLE):
+        assert numba.get_num_threads() == before
+    with pytest.raises(KeyError), engine.threads_for(engine.LITTLE - 1):
+        assert numba.get_num_threads() == 1
+        raise KeyError
+    assert numba.get_num_threads() == before
+    take = lambda n: asked.append(n) or engine.threads_for(n)  # noqa: E731
+    monkeypatch.setattr(unet, "threads_for", take)
+    unet.UNet(3, channels=(8,), rng=rng)(np.zeros((2, 3, 5, 4), np.float32), 1)
+    assert asked == [2 * 8 * 5 * 4] and 28 * 28 * 32 < engine.LITTLE < 2 * 28 * 28 * 32
 
 
 @pytest.mark.skipif(engine.PLAIN, reason="plain NumPy needs no turns")
