@@ -17,7 +17,7 @@ from threadpoolctl import ThreadpoolController
 from nanodiff import check
 
 SPINS = "3000"  # turns of a loop for which a thread waits before it sleeps
-LITTLE = 2**15  # numbers of an activation: of 28x28 pixels with 32 channels, one image
+LITTLE = 2**15  # numbers of an activation; 28x28 pixels of 32 channels have fewer
 NAMES = "conv2d", "conv2d_dx", "conv2d_dw", "group_norm", "group_norm_backward"
 
 
@@ -117,7 +117,8 @@ def threads_for(numbers):
 
 @contextlib.contextmanager
 def _one_thread():
-    before = numba.get_num_threads()
+    with turn:  # so that they are started as always
+        before = numba.get_num_threads()
     numba.set_num_threads(1)
     try:
         yield

@@ -11,7 +11,7 @@ down    conv2d         `convolve`   chooses a plan (`plans`): which pixels of x 
                                     channels of y at once, in registers
 up      sum_products                3. 7 rows of y: the bias, and sums of 9 products
 
-Without tiles, rows of x lie between zeros as they are, and step 2 writes y.
+Without tiles rows of x lie between zeros (a 1x1 reads x itself), and step 2 writes y.
 
 The channels of a pixel lie together in memory, (N, H, W, C). So the three pixels under
 a row of taps are 3 C numbers in a row, and those under the next pixel of y are the same

@@ -14,7 +14,9 @@ from nanodiff.fast import kernels, plans
 from nanodiff.fast.memory import LINE, aligned, channels_last
 from nanodiff.fast.products import block, whole
 
-PIXELS = 112  # of a strip, units times columns: what is made of them fits a cache
+PIXELS = 112  # of a strip, units times columns: what is made of them fits a cache;
+SMALLER = 56  # where dy is in it, too
+SHORT = 2**15  # numbers of an image that may be one row: one thread's work, in scratch
 PARTIAL_SUMS = 8  # of a weight gradient: a constant, so that the bits are, too
 
 
@@ -57,9 +59,8 @@ def _plan(w, stride, up, rows):
 
 def _correlate(x, w, bias, plan, size, add, weights):
     """The correlation of x by a plan, plus bias and `add`, as images (N, K, *size)."""
-    N, K, x = len(x), len(w), channels_last(x)
-    H, W = size
-    if plan.taps == plan.stride == plan.up == 1 and H * W <= 1024:
+    (H, W), N, K, x = size, len(x), len(w), channels_last(x)
+    if plan.taps == plan.stride == plan.up == 1 and x[0].size <= SHORT:
         H, W = 1, H * W  # a pixel has no neighbours: the image may be one row
         x = x.reshape(N, H, W, -1)
     sums = _, P, lanes = block(-(-W // plan.up), K, x.dtype)
@@ -87,14 +88,13 @@ def _work(plan, sums, filled, x_shape, y_shape, dtype):
     (N, _, W, C), (_, H_y, W_y, K) = x_shape, y_shape
     columns, high = -(-W_y // plan.up), -(-H_y // plan.m)
     across = columns * plan.up * whole(K, sums[2])
-    # of weights' gradients dy is in a cache, too
-    strips = -(-high // max(1, PIXELS // (2 if filled else 1) // columns))
-    group = -(-high // strips)
+    pixels = SMALLER if filled else PIXELS
+    group = -(-high // -(-high // max(1, pixels // columns)))  # of like strips
     tall = plan.extent(group * plan.m // plan.up)
     slots, images = group, 1
     if filled and group == high:
         slots = max(group, -(-tall // plan.stride) * (plan.m == plan.up))
-        images = max(1, min(PIXELS // 2 // (columns * slots), N // PARTIAL_SUMS))
+        images = max(1, min(pixels // (columns * slots), N // PARTIAL_SUMS))
     units = images * slots
     pitch = C * max(plan.lead + W, plan.extent(columns))
     pitch = whole(pitch, LINE // dtype.itemsize)  # rows begin with lines
@@ -107,7 +107,7 @@ def _work(plan, sums, filled, x_shape, y_shape, dtype):
     of_y = (units * max(plan.m, len(plan.B), len(A[0])) + len(A[0])) * across
     n = whole(max(of_x, of_y) + sums[1], LINE // dtype.itemsize)
     scratch = aligned((numba.config.NUMBA_NUM_THREADS, 3, n), dtype)
-    scratch[:] = 0  # rows between two images are never written, and meet dy of 0
+    scratch[:] = 0  # edges of sums stay so, and rows between images: they meet dy of 0
     return across, (plan.table(C, filled, units), strip, steps, sums, *B, *A, scratch)
 
 

@@ -3,8 +3,8 @@
     correlate          y from x                correlate_weight   dw and db
 
 An image is worked on in strips of units: rows, or tiles of rows (`plans`). Strips of x
-are in scratch, with zeros where the image ends: rows as they are, or their sums, made
-where the image lies. The last sums are made where y lies.
+are in scratch, with zeros where the image ends: rows, or sums of rows that are read
+from the image itself. A 1x1 reads x itself. The last sums are written to y.
 
 Shapes: x (N, H, W, C); y and what is added to it (N, H', W', K), in whole blocks; dy
 (N, H', W', K). In scratch a row of x has `pitch` numbers, `lead` pixels of zeros first;
@@ -142,11 +142,10 @@ def correlate_weight(
 ):
     """Write the gradients of `correlate`'s weights and bias, in partial sums.
 
-    Each partial sum is one thread's, as two that added to one would lose updates. Their
-    number and the order within each are fixed, so the bits do not depend on threads.
-    dweights (partial sums, n), M filled up to whole blocks: the gradients beyond mean
-    nothing. dbias (partial sums, across). Small images are one strip, with slots for
-    each: sums are added up for all before they are written.
+    Each is one thread's, as two that added to one would lose updates. Their number and
+    the order within each are fixed, so the bits do not depend on threads. dweights
+    (partial sums, n), M filled up to whole blocks: what is beyond means nothing. dbias
+    (partial sums, across). Small images share a strip: a slot for each.
     """
     (N, H, W, K), C, (_, P, lanes) = dy.shape, x.shape[3], block
     group, units, slots, high, tall = strip

@@ -1,4 +1,4 @@
-"""The order of images in memory: the channels of a pixel together, rows at vectors."""
+"""The order of images in memory: a pixel's channels together, from a cache line on."""
 
 import math
 

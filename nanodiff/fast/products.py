@@ -62,8 +62,8 @@ def block(pixels, channels, dtype, one_high=False):
         lanes = n * BYTES // np.dtype(dtype).itemsize
         blocks = -(-pixels // P) * -(-channels // lanes)
         if not one_high or (P >= pixels and channels % lanes == 0):
-            size = P * n
-            found.append((blocks * max(size, P + n), blocks * size, -size, i, P, lanes))
+            time = blocks * max(P * n, P + n)
+            found.append((time, blocks * P * n, -P * n, i, P, lanes))
     return min(found)[3:]
 
 
