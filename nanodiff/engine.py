@@ -106,9 +106,9 @@ else:
 def threads_for(numbers):
     """`with threads_for(n):` the loops use one thread if activations have few numbers.
 
-    numbers: of the largest activation. For one image two threads gain little, as they
-    wait for each other after every loop; and beside another process that uses a core
-    they take several times as long (benchmarks/busy.py).
+    numbers: of an activation at the finest level. For one image two threads gain
+    little, as they wait for each other after every loop; and beside another process
+    that uses a core they take several times as long (benchmarks/busy.py).
     """
     numbers = check.integer("numbers", numbers, 0)
     few = numbers < LITTLE and not PLAIN

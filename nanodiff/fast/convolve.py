@@ -15,8 +15,8 @@ from nanodiff.fast.memory import LINE, aligned, channels_last
 from nanodiff.fast.products import block, whole
 
 PIXELS = 112  # of a strip, units times columns: what is made of them fits a cache;
-SMALLER = 56  # where dy is in it, too
-SHORT = 2**15  # numbers of an image that may be one row: one thread's work, in scratch
+PIXELS_DW = 56  # for a gradient of weights: dy is in it, too
+SHORT = 2**15  # numbers of an image that may be one row: more are shared by threads
 PARTIAL_SUMS = 8  # of a weight gradient: a constant, so that the bits are, too
 
 
@@ -88,7 +88,7 @@ def _work(plan, sums, filled, x_shape, y_shape, dtype):
     (N, _, W, C), (_, H_y, W_y, K) = x_shape, y_shape
     columns, high = -(-W_y // plan.up), -(-H_y // plan.m)
     across = columns * plan.up * whole(K, sums[2])
-    pixels = SMALLER if filled else PIXELS
+    pixels = PIXELS_DW if filled else PIXELS
     group = -(-high // -(-high // max(1, pixels // columns)))  # of like strips
     tall = plan.extent(group * plan.m // plan.up)
     slots, images = group, 1
@@ -124,7 +124,7 @@ _KEPT = {}  # by the id of a weight: (a copy of it, plan and block, `_weights`)
 def _kept_weights(weight, plan, sums):
     """`_weights`, made again only when the weight has changed.
 
-    To compare takes less than a tenth of that time: it pays where one image is sampled.
+    To compare takes less than a tenth of making them: it pays where one image is drawn.
     """
     before, of, blocks = _KEPT.get(id(weight), (weight[:0], None, None))
     if of == (plan, sums) and before.dtype == weight.dtype and (before == weight).all():

@@ -10,13 +10,13 @@ Shapes: x (N, H, W, C); y and what is added to it (N, H', W', K), in whole block
 (N, H', W', K). In scratch a row of x has `pitch` numbers, `lead` pixels of zeros first;
 a row of y has `across`: pixels of `width` channels, whole blocks. bias: such a row.
 phases: rows (down, right, first, left, R, M, w) for each kind of pixel of y, or sum of
-rows: where its sums begin, in rows and pixels, its pixels of x too, how many rows of
-taps, of how many numbers, where its weights begin, (K / lanes, R, M, lanes). strip:
-group, its units; units, those that scratch has room for; slots, those for one image;
-high, those of an image; tall, rows of x. steps: m, rows of y of a unit; up, pixels from
-one of a phase to the next; stride, those of x; lead; pitch; across; depth, weights of a
-lane. B, A: the matrices of tiles, or empty, each with its block. scratch (threads, 3,
-n). in_...: a place in an array, its start and steps (`sum_products`).
+rows: its first row and pixel in y, the first under it in x, R rows of taps of M
+numbers, where its weights begin, (K / lanes, R, M, lanes). strip: group, its units;
+units, those that scratch has room for; slots, those for one image; high, those of an
+image; tall, rows of x. steps: m, rows of y of a unit; up, pixels from one of a phase to
+the next; stride, those of x; lead; pitch; across; depth, weights of a lane. B, A: the
+matrices of tiles, or empty, each with its block. scratch (threads, 3, n). in_...: a
+place in an array, its start and steps (`sum_products`).
 """
 
 import numba
@@ -51,7 +51,7 @@ def frame(image, top, tall, lead, width, rows, to, pitch):
 
 @compiled
 def sum_blocks(block, bias, in_bias, more, out, in_out, a, in_a, b, in_b, J, terms):
-    """`sum_products` for J blocks; the last step of each place: to the next block."""
+    """`sum_products` for J blocks; each place has one more step, to the next block."""
     full_vectors()
     (s, sj), (o, op, oj), (at, ap, ar, am, aj) = in_bias, in_out, in_a
     bt, br, bm, bj = in_b
@@ -66,8 +66,8 @@ def sum_blocks(block, bias, in_bias, more, out, in_out, a, in_a, b, in_b, J, ter
 def lay_out(image, top, tall, steps, width, matrix, block, step, rows, to, room):
     """`frame`, or sums of rows: all first ones, `step` further all second.
 
-    Sums leave out rows above and below the image. Returns where the rows of the image
-    themselves are: array, start, numbers of a row.
+    Sums leave out rows above and below the image. room: for rows that do not fill
+    blocks. Returns the rows of the image themselves: array, start, numbers of a row.
     """
     (H, W, C), (_, Q), (m, lead, pitch) = image.shape, matrix.shape, steps
     source, s, n, shift = image.reshape(-1), top * W * C, W * C, lead * C
@@ -111,9 +111,9 @@ def correlate(
         else:  # of a 1x1
             rows, at = x[n].reshape(-1), top * pitch
         to = (n * H + start * m) * across
-        out, o, before, more = y.reshape(-1), to, bias, add.reshape(-1)
-        if A.size:
-            out, o, before, more = sums, zero, sums[:0], sums[:0]
+        out, o, row, more = y.reshape(-1), to, bias, add.reshape(-1)
+        if A.size:  # these are for the last step
+            out, o, row, more = sums, zero, sums[:0], sums[:0]
         for down, right, first, left, R, M, w in phases:
             for k in range(0, width, lanes):
                 in_weights = k * depth + w * lanes, M * lanes, lanes, zero
@@ -121,7 +121,7 @@ def correlate(
                     t = o + (down + up * i) * across + right * width + k
                     s = at + (first + stride * i) * pitch + left * C
                     sum_blocks(
-                        block, before, (k, zero), more,
+                        block, row, (k, zero), more,
                         out, (t, up * width, up * P * width),
                         rows, (s, stride * C, pitch, one, stride * P * C),
                         weights, in_weights, blocks, (R, M),
@@ -159,7 +159,7 @@ def correlate_weight(
         begin, end = part * N // parts, (part + 1) * N // parts
         for first in range(begin, end, units // slots):
             for start in range(0, high, group):
-                before = dw if first > begin or start else room[:0]
+                more = dw if first > begin or start else room[:0]
                 used, top = 0, m // up * stride * start - lead
                 for n in range(first, min(first + units // slots, end)):
                     lay_out(
@@ -183,7 +183,7 @@ def correlate_weight(
                             q = (first_row + r) * pitch + left * C
                             o = k * depth + (w + r * n * P) * lanes
                             sum_blocks(
-                                block, room[:0], (zero, zero), before, dw,
+                                block, room[:0], (zero, zero), more, dw,
                                 (o, lanes, P * lanes), rows,
                                 (q, one, stride * pitch, stride * C, P), dys,
                                 (t, up * across, up * width, zero), n, (used, pixels),

@@ -51,8 +51,9 @@ SHAPES = [(P, vectors) for P, vectors in itertools.product((4, 7, 8, 9, 14), (1,
 def block(pixels, channels, dtype, one_high=False):
     """Return (index in SHAPES, P, lanes) of the blocks that take least time.
 
-    Each has P n multiply-adds of vectors and P + n loads, two of either at once.
-    one_high: of pixels one block, of channels whole ones.
+    With n vectors a term has P n multiply-adds and P + n loads, two of either at once.
+    Of equals, those that waste least, then the largest. one_high: one block holds all
+    pixels, and blocks hold all channels exactly.
 
     >>> block(28, 64, np.dtype("float32"))[1]
     14
@@ -135,7 +136,7 @@ def _spell_out(context, builder, dtype, P, lanes, arrays, numbers):
     def vector_at(array, index):
         return builder.bitcast(builder.gep(array.data, [index]), vector.as_pointer())
 
-    def hidden(x):  # as a new value: else LLVM makes each address p wait for the last
+    def hidden(x):  # as if unknown: else LLVM makes each address p from the one before
         kind = ir.FunctionType(x.type, [x.type])
         return builder.asm(kind, "", "=r,0", [x], side_effect=False)
 
@@ -148,13 +149,10 @@ def _spell_out(context, builder, dtype, P, lanes, arrays, numbers):
     sums = [cgutils.alloca_once(builder, vector) for _ in places]  # become registers
     for total in sums:
         builder.store(ir.Constant(vector, [0.0] * lanes), total)
-    with builder.if_then(cgutils.is_not_null(builder, bias.nitems)):
-        x = builder.load(vector_at(bias, s), align=size)
-        for total in sums:
-            builder.store(x, total)
-    with builder.if_then(cgutils.is_not_null(builder, more.nitems)):
-        for place, total in zip(places, sums, strict=True):
-            add_to(total, builder.load(vector_at(more, place), align=size))
+    for array, indices in ((bias, [s] * P), (more, places)):
+        with builder.if_then(cgutils.is_not_null(builder, array.nitems)):
+            for index, total in zip(indices, sums, strict=True):
+                add_to(total, builder.load(vector_at(array, index), align=size))
     steps = [builder.mul(ap, p) for p in ps[:8]]
     with cgutils.for_range(builder, R) as row:
         a_row, b_row = further(at, ar, row.index), further(bt, br, row.index)
